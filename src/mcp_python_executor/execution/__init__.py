@@ -1,0 +1,1 @@
+"""One execution, from request to result; knows nothing of environments' names or how they are made."""

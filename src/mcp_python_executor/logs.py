@@ -1,0 +1,59 @@
+"""Logs on standard error or in a file: an event name and keys, one line each, as JSON or text."""
+
+import logging
+import sys
+from pathlib import Path
+
+import structlog
+
+from mcp_python_executor.errors import SettingsError
+
+
+def configure(*, level: str, form: str, file: Path | None) -> None:
+    """Sends the logs of this process, those of libraries included, to `file` or standard error.
+
+    `level` is a name of the logging module in any case; `form` is `json` or `text`. Call it before anything that
+    configures logging itself: the first configuration stays.
+
+    Raises:
+        SettingsError: `file` can't be opened.
+    """
+    handler = _handler(file)
+    shared: list[structlog.types.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    last = (
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+    )
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last]
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _handler(file: Path | None) -> logging.Handler:
+    if file is None:
+        return logging.StreamHandler(sys.stderr)
+    try:
+        return logging.FileHandler(file, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(
+            f"LOG_FILE={str(file)!r} can't be opened: {error.strerror}; name a writable file"
+        ) from error

@@ -1,0 +1,1 @@
+"""Processes that are owned until they are reaped."""

@@ -1,0 +1,1 @@
+"""The outer wall, seen from the host."""

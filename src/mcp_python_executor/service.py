@@ -1,0 +1,1 @@
+"""The engine: one async context manager that wires the floors below."""

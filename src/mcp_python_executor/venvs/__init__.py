@@ -1,0 +1,1 @@
+"""Virtual environments on disk; knows nothing of executions."""
