@@ -1,7 +1,9 @@
-"""What a process may read, write and reach: a value, and the ways to make one."""
+"""What a process may read, write and reach: a value, and what a base interpreter adds to it."""
 
 from dataclasses import dataclass
 from pathlib import Path
+
+_SYSTEM = Path("/usr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +19,18 @@ class Policy:
     hide: tuple[Path, ...] = ()
     network: bool = False
     environment: tuple[tuple[str, str], ...] = ()
+
+
+def interpreter_paths(base_prefix: Path, version: str) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """What a program must read of the interpreter at `base_prefix`, and what of that is hidden from it.
+
+    `version` is the interpreter's own (`3.11.7`). A prefix under the home directory (pyenv, conda, uv) shows its
+    executable, standard library and shared libraries, and neither its packages nor what else its tool keeps there.
+    """
+    if base_prefix.is_relative_to(_SYSTEM):
+        return (), ()
+    minor = "python" + ".".join(version.split(".")[:2])
+    read = [base_prefix / "bin" / name for name in ("python", "python3", minor)]
+    read.append(base_prefix / "lib")
+    packages = base_prefix / "lib" / minor / "site-packages"
+    return tuple(path for path in read if path.exists()), (packages,) if packages.is_dir() else ()

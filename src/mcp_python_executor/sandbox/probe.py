@@ -1,7 +1,32 @@
 """Which walls this machine offers, each found out by trying it."""
 
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import anyio
+
+from mcp_python_executor.sandbox import bubblewrap
+from mcp_python_executor.sandbox.policy import Policy, interpreter_paths
+
+INSIDE = Path(__file__).parent.parent / "inside"
+_SECONDS = 10
+_APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+_INSTALL = {
+    "alpine": "apk add bubblewrap",
+    "arch": "pacman -S bubblewrap",
+    "debian": "apt-get install bubblewrap",
+    "fedora": "dnf install bubblewrap",
+    "rhel": "dnf install bubblewrap",
+    "suse": "zypper install bubblewrap",
+    "ubuntu": "apt-get install bubblewrap",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +41,7 @@ class Wall:
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """The walls of this machine. `strict` when they are enough for code that nobody has read."""
+    """The walls of this machine. `bubblewrap` is the program where it works, `landlock_abi` is 0 without Landlock."""
 
     walls: tuple[Wall, ...]
     bubblewrap: Path | None
@@ -31,3 +56,96 @@ class Walls:
     def missing(self) -> str:
         """One line: which walls are missing and how to get them; empty when none is."""
         return "; ".join(f"{wall.name}: {wall.detail}; {wall.remedy}" for wall in self.walls if not wall.stands)
+
+
+def bootstrap(module: str) -> list[str]:
+    """Arguments after an interpreter that run `inside.MODULE.main` there, before anything of its environment runs."""
+    return ["-S", "-c", f"import sys; sys.path[0] = {str(INSIDE.parent)!r}; import inside.{module} as m; m.main()"]
+
+
+def init_program() -> str | None:
+    """The program that keeps a run's PID namespace open until its standard input ends."""
+    return shutil.which("cat", path="/usr/bin:/bin")
+
+
+async def probe() -> Walls:
+    """Tries every wall that `strict` asks for, each as a run uses it. Takes about three interpreter starts."""
+    if sys.platform != "linux":
+        return Walls((Wall("system", False, sys.platform, "walls stand on Linux and in WSL 2 only"),), None, 0)
+    program = shutil.which("bwrap")
+    outer = _missing_bubblewrap() if program is None else await _try_bubblewrap(program)
+    inside = await _try_inside(program if outer.stands else None)
+    walls = (
+        outer,
+        _wall("namespaces", inside, "a PID namespace for each run, its mounts locked", _namespaces_remedy()),
+        _wall("mounts", inside, "a private /tmp for each run", _namespaces_remedy()),
+        _wall("landlock", inside, f"ABI {inside['abi']}", "use Linux 5.13 or newer with landlock among its LSMs"),
+        _wall("seccomp", inside, f"a filter for {platform.machine()}", "use x86-64 or arm64 with seccomp enabled"),
+    )
+    return Walls(walls, Path(program) if program and outer.stands else None, int(inside["abi"]))
+
+
+def _wall(name: str, found: Mapping[str, Any], detail: str, remedy: str) -> Wall:
+    failure = str(found[name])
+    return Wall(name, not failure, failure or detail, remedy if failure else "")
+
+
+def _missing_bubblewrap() -> Wall:
+    return Wall("bubblewrap", False, "not installed", f"install it: {_install_command()}")
+
+
+def _install_command() -> str:
+    try:
+        system = platform.freedesktop_os_release()
+    except OSError:
+        system = {}
+    for name in (system.get("ID", ""), *system.get("ID_LIKE", "").split()):
+        if name in _INSTALL:
+            return _INSTALL[name]
+    return "your distribution's package bubblewrap"
+
+
+def _namespaces_remedy() -> str:
+    if _APPARMOR.is_file() and _APPARMOR.read_text().strip() == "1":
+        return "AppArmor restricts user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0 lifts that"
+    return "allow unprivileged user namespaces (sysctl user.max_user_namespaces, or the container's seccomp profile)"
+
+
+async def _try_bubblewrap(program: str) -> Wall:
+    told = await _output([program, "--version"])
+    command = bubblewrap.command(Path(program), Policy(), ["/bin/true"])
+    try:
+        with anyio.fail_after(_SECONDS):
+            tried = await anyio.run_process(command, check=False, env={}, stdin=subprocess.DEVNULL)
+    except (OSError, TimeoutError) as error:
+        return Wall("bubblewrap", False, f"{told} does not start: {error}", _namespaces_remedy())
+    if tried.returncode != 0:
+        reason = tried.stderr.decode(errors="replace").strip().partition("\n")[0]
+        return Wall("bubblewrap", False, f"{told} fails: {reason}", _namespaces_remedy())
+    return Wall("bubblewrap", True, told)
+
+
+async def _output(command: list[str]) -> str:
+    try:
+        with anyio.fail_after(_SECONDS):
+            done = await anyio.run_process(command, check=False, env={}, stdin=subprocess.DEVNULL)
+    except (OSError, TimeoutError) as error:
+        return f"({error})"
+    return done.stdout.decode(errors="replace").strip()
+
+
+async def _try_inside(program: str | None) -> dict[str, Any]:
+    """What `inside/probe.py` finds, behind bubblewrap where that works: a text for each wall, empty where it stands."""
+    base = Path(sys.base_prefix)
+    python = Path(sys._base_executable)  # type: ignore[attr-defined]  # noqa: SLF001 - no public name; venv uses it too
+    read, hide = interpreter_paths(base, platform.python_version())
+    command = [str(python), *bootstrap("probe"), init_program() or "cat"]
+    if program:
+        policy = Policy(read=(INSIDE, python, *read), hide=hide)
+        command = bubblewrap.command(Path(program), policy, command)
+    told = await _output(command)
+    try:
+        return json.loads(told)
+    except ValueError:
+        failure = f"the probe said {told!r}"
+        return {"namespaces": failure, "mounts": failure, "landlock": failure, "seccomp": failure, "abi": 0}

@@ -1,0 +1,126 @@
+"""Locked mounts for the zygote, and for each run a PID namespace, mounts and a /tmp of its own.
+
+See user_namespaces(7), pid_namespaces(7) and mount_namespaces(7): in a mount namespace that a less privileged user
+namespace owns, what was mounted before is locked and can be neither unmounted nor remounted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import struct
+
+_NEWNS, _NEWUSER, _NEWPID = 0x20000, 0x10000000, 0x20000000
+_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+_PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITY_VERSION_3 = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, what: str) -> None:
+    if result != 0:
+        failure = ctypes.get_errno()
+        raise OSError(failure, f"{what}: {os.strerror(failure)}")
+
+
+def enter_locked() -> int:
+    """Becomes PID 1 of namespaces whose mounts are locked; gives a descriptor of their PID namespace.
+
+    Call it single-threaded, before any import of a package. The process that called waits and never returns.
+
+    Raises:
+        OSError: the machine refuses nested namespaces.
+    """
+    uid, gid = os.getuid(), os.getgid()
+    _checked(_libc.unshare(_NEWUSER | _NEWNS | _NEWPID), "unshare user, mount and PID namespaces")
+    for name, line in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(line)
+    zygote = os.fork()  # a PID namespace begins with the next child
+    if zygote:
+        os.waitpid(zygote, 0)
+        os._exit(0)
+    return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+
+class Run:
+    """One run's own PID namespace: PID 1 waits for its end, which ends every process in it.
+
+    A program as PID 1 could not even kill itself (an init ignores its own default signals), so it is PID 2. The init
+    reads a pipe of the zygote's: when the zygote dies, it ends too.
+    """
+
+    def __init__(self, home: int, init_program: str) -> None:
+        self._home = home
+        lifeline, self._hold = os.pipe()
+        _checked(_libc.unshare(_NEWPID), "unshare a PID namespace")
+        try:
+            self.init = os.posix_spawn(
+                init_program,
+                ["init"],
+                {},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, lifeline, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+                ],
+            )
+        except BaseException:
+            self.leave()
+            raise
+        finally:
+            os.close(lifeline)
+
+    def leave(self) -> None:
+        """The zygote's next child is in the zygote's own PID namespace again."""
+        _checked(_libc.setns(self._home, _NEWPID), "return to the zygote's PID namespace")
+
+    def kill(self) -> None:
+        """Ends every process of the run; the worker's end then shows to whoever waits for it."""
+        os.kill(self.init, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Ends every process of the run. When it returns, none is left."""
+        self.kill()
+        os.waitpid(self.init, 0)
+        os.close(self._hold)
+
+
+def own_mounts(temporary: list[str], keep: list[str], size: int) -> None:
+    """In the worker: its own empty tmpfs of at most `size` bytes at each of `temporary`; `keep` stays visible there.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    _checked(_libc.unshare(_NEWNS), "unshare a mount namespace")
+    _checked(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "make mounts private")
+    for directory in temporary:
+        kept = [(path, os.open(path, os.O_PATH)) for path in keep if path.startswith(directory + "/")]
+        options = f"size={size},mode=1777".encode()
+        flags = _MS_NOSUID | _MS_NODEV
+        _checked(_libc.mount(b"tmpfs", directory.encode(), b"tmpfs", flags, options), f"mount {directory}")
+        for path, place in kept:
+            _bring_back(path, place)
+
+
+def _bring_back(path: str, place: int) -> None:
+    if os.path.isdir(f"/proc/self/fd/{place}"):
+        os.makedirs(path, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    source = f"/proc/self/fd/{place}".encode()
+    _checked(_libc.mount(source, path.encode(), None, _MS_BIND | _MS_REC, None), f"keep {path}")
+    os.close(place)
+
+
+def no_new_privileges() -> None:
+    """From now on no program that is started gains anything: see prctl(2)."""
+    _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+
+
+def drop_capabilities() -> None:
+    """Gives up every capability of the calling thread: see capset(2)."""
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    _checked(_libc.capset(header, bytes(24)), "drop capabilities")

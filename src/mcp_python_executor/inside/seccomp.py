@@ -1,0 +1,191 @@
+"""Which system calls are left: an allow-list with checked arguments, assembled into a seccomp filter by us.
+
+A call that is not on the list answers EPERM; one that is newer than our table answers ENOSYS, so that libraries fall
+back to what they did before it. See seccomp(2) and Documentation/userspace-api/seccomp_filter.rst.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+
+from . import syscalls
+
+_FILES = """
+    read write open close stat fstat lstat poll lseek pread64 pwrite64 readv writev preadv pwritev preadv2 pwritev2
+    access pipe pipe2 select pselect6 ppoll sendfile splice tee vmsplice copy_file_range dup dup2 dup3 fcntl flock fsync
+    fdatasync sync syncfs sync_file_range truncate ftruncate fallocate getdents getdents64 getcwd chdir fchdir rename
+    renameat renameat2 mkdir mkdirat rmdir creat link linkat unlink unlinkat symlink symlinkat readlink readlinkat
+    umask statfs fstatfs openat newfstatat faccessat faccessat2 statx readahead fadvise64 chmod fchmod fchmodat fchmodat2
+    chown fchown lchown fchownat utime utimes futimesat utimensat mknod mknodat setxattr lsetxattr fsetxattr getxattr
+    lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr close_range ioctl cachestat
+    inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
+"""
+_MEMORY = """
+    mmap mprotect munmap brk mremap msync mincore madvise mlock mlock2 munlock mlockall munlockall memfd_create
+    remap_file_pages mbind set_mempolicy get_mempolicy set_mempolicy_home_node pkey_mprotect pkey_alloc pkey_free
+    membarrier map_shadow_stack mseal shmget shmat shmctl shmdt
+"""
+_PROCESSES = """
+    clone fork vfork execve execveat exit exit_group wait4 waitid kill tkill tgkill getpid getppid gettid getpgid getpgrp
+    setpgid getsid setsid rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigqueueinfo
+    rt_tgsigqueueinfo rt_sigsuspend sigaltstack pause restart_syscall set_tid_address set_robust_list get_robust_list
+    futex futex_wait futex_wake futex_requeue futex_waitv rseq arch_prctl prctl personality pidfd_open pidfd_send_signal
+    getrlimit setrlimit prlimit64 getrusage times getpriority setpriority ioprio_get ioprio_set sched_yield
+    sched_setparam sched_getparam sched_setscheduler sched_getscheduler sched_get_priority_max sched_get_priority_min
+    sched_rr_get_interval sched_setaffinity sched_getaffinity sched_setattr sched_getattr getcpu
+    getuid geteuid getgid getegid getresuid getresgid getgroups setuid setgid setreuid setregid setresuid setresgid
+    setfsuid setfsgid capget seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self
+    semget semop semctl semtimedop msgget msgsnd msgrcv msgctl mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify
+    mq_getsetattr
+"""
+_TIME_AND_EVENTS = """
+    nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time getitimer setitimer alarm timer_create
+    timer_settime timer_gettime timer_getoverrun timer_delete timerfd_create timerfd_settime timerfd_gettime eventfd
+    eventfd2 signalfd signalfd4 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 getrandom
+    uname sysinfo
+"""
+# All but `socket` itself, whose families are checked: a pair of connected Unix sockets reaches nobody else.
+_SOCKETS = """
+    socketpair sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown getsockname getpeername setsockopt getsockopt
+    bind listen accept accept4 connect
+"""
+_WORKER = (_FILES + _MEMORY + _PROCESSES + _TIME_AND_EVENTS + _SOCKETS).split()
+# What a zygote needs to give each run namespaces and mounts of its own; a worker gives them up.
+_ZYGOTE = [*_WORKER, "unshare", "setns", "mount", "capset"]
+
+_ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+_LOAD, _RETURN, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_AT_LEAST, _JUMP_ANY_BIT = 0x20, 0x06, 0x15, 0x25, 0x35, 0x45
+# Offsets into struct seccomp_data: the call's number, the architecture, the low half of each argument.
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
+_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "arm64": 0xC00000B7}
+_X32_BIT = 0x40000000
+
+_NEW_NAMESPACES = 0x00000080 | 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+_SET_ID_BITS = 0o6000
+_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_PERSONALITY_QUERY = 0xFFFFFFFF
+# prctl(2) options that change only how the caller itself runs: PDEATHSIG, DUMPABLE (reading), NAME, TIMING, SECCOMP,
+# CAPBSET (reading), TIMERSLACK, CHILD_SUBREAPER, NO_NEW_PRIVS, THP_DISABLE, SET_VMA (a mapping's name).
+_PRCTL = (1, 2, 3, 13, 14, 15, 16, 21, 22, 23, 27, 29, 30, 36, 37, 38, 39, 41, 42, 0x53564D41)
+
+Instruction = bytes
+
+
+def _one(code: int, value: int, if_true: int = 0, if_false: int = 0) -> Instruction:
+    return struct.pack("HBBI", code, if_true, if_false, value)
+
+
+def _fail(number: int) -> Instruction:
+    return _one(_RETURN, _ERRNO | number)
+
+
+def _argument(index: int) -> Instruction:
+    return _one(_LOAD, _ARGUMENTS + 8 * index)
+
+
+def _refuse_bits(index: int, bits: int, error: int) -> list[Instruction]:
+    return [_argument(index), _one(_JUMP_ANY_BIT, bits, 0, 1), _fail(error), _one(_RETURN, _ALLOW)]
+
+
+def _only(index: int, values: tuple[int, ...], error: int) -> list[Instruction]:
+    tests = [_one(_JUMP_EQUAL, value, len(values) - place, 0) for place, value in enumerate(values)]
+    return [_argument(index), *tests, _fail(error), _one(_RETURN, _ALLOW)]
+
+
+def _never(index: int, values: tuple[int, ...], error: int) -> list[Instruction]:
+    tests = [_one(_JUMP_EQUAL, value, len(values) - place, 0) for place, value in enumerate(values)]
+    return [_argument(index), *tests, _one(_RETURN, _ALLOW), _fail(error)]
+
+
+def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
+    """What each call with checked arguments does, by name.
+
+    Files made or changed may not carry set-user-id bits: they would be the server's user's on the host.
+    """
+    families = (_AF_INET, _AF_INET6) if network else ()
+    checks = {
+        "socket": _only(0, families, errno.EACCES),
+        "socketpair": _only(0, (_AF_UNIX,), errno.EACCES),
+        "ioctl": _never(1, (_TIOCSTI, _TIOCLINUX), errno.EPERM),
+        "personality": _only(0, (0, _PERSONALITY_QUERY), errno.EPERM),
+        "clone3": [_fail(errno.ENOSYS)],  # its flags are out of a filter's reach; libraries fall back to clone
+        "openat2": [_fail(errno.ENOSYS)],  # likewise its mode
+        "chmod": _refuse_bits(1, _SET_ID_BITS, errno.EPERM),
+        "fchmod": _refuse_bits(1, _SET_ID_BITS, errno.EPERM),
+        "fchmodat": _refuse_bits(2, _SET_ID_BITS, errno.EPERM),
+        "fchmodat2": _refuse_bits(2, _SET_ID_BITS, errno.EPERM),
+        "open": _refuse_bits(2, _SET_ID_BITS, errno.EPERM),
+        "openat": _refuse_bits(3, _SET_ID_BITS, errno.EPERM),
+        "creat": _refuse_bits(1, _SET_ID_BITS, errno.EPERM),
+        "mkdir": _refuse_bits(1, _SET_ID_BITS, errno.EPERM),
+        "mkdirat": _refuse_bits(2, _SET_ID_BITS, errno.EPERM),
+        "mknod": _refuse_bits(1, _SET_ID_BITS, errno.EPERM),
+        "mknodat": _refuse_bits(2, _SET_ID_BITS, errno.EPERM),
+    }
+    if not zygote:
+        checks["clone"] = _refuse_bits(0, _NEW_NAMESPACES, errno.EPERM)
+        checks["prctl"] = _only(0, _PRCTL, errno.EPERM)
+    return checks
+
+
+def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
+    """Runs of consecutive numbers: (first, last) of each."""
+    runs: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs
+
+
+def _in_ranges(numbers: list[int], verdict: Instruction) -> list[Instruction]:
+    code: list[Instruction] = []
+    for first, last in _ranges(numbers):
+        code += [_one(_JUMP_AT_LEAST, first, 0, 2), _one(_JUMP_GREATER, last, 1, 0), verdict]
+    return code
+
+
+def program(machine: str, *, network: bool, zygote: bool) -> bytes:
+    """The filter for `machine` as an array of struct sock_filter.
+
+    `network` opens Internet sockets; `zygote` leaves the calls by which a zygote makes namespaces.
+
+    Raises:
+        OSError: no filter can be made for this machine.
+    """
+    number = syscalls.numbers(machine)
+    checks = {name: code for name, code in _checks(network, zygote).items() if name in number}
+    allowed = [number[name] for name in (_ZYGOTE if zygote else _WORKER) if name in number and name not in checks]
+    code = [_one(_LOAD, _ARCHITECTURE), _one(_JUMP_EQUAL, _AUDIT_ARCH[machine], 1, 0), _one(_RETURN, _KILL_PROCESS)]
+    code.append(_one(_LOAD, _NUMBER))
+    if machine == "x86_64":
+        code += [_one(_JUMP_AT_LEAST, _X32_BIT, 0, 1), _one(_RETURN, _KILL_PROCESS)]
+    for name, block in checks.items():
+        code += [_one(_JUMP_EQUAL, number[name], 0, len(block)), *block]
+    code += _in_ranges(allowed, _one(_RETURN, _ALLOW))
+    code += _in_ranges(list(number.values()), _fail(errno.EPERM))
+    code.append(_fail(errno.ENOSYS))
+    return b"".join(code)
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+
+def install(code: bytes) -> None:
+    """Puts `code` on the calling thread, for good. It must have set no_new_privs.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    pr_set_seccomp, mode_filter = 22, 2
+    packed = _Program(len(code) // 8, code)
+    if libc.prctl(pr_set_seccomp, mode_filter, ctypes.byref(packed), 0, 0) != 0:
+        failure = ctypes.get_errno()
+        raise OSError(failure, f"seccomp filter refused: {os.strerror(failure)}")

@@ -1,0 +1,109 @@
+"""Where a run has no PID namespace: a process above the worker that gathers and ends all its descendants.
+
+It is a child subreaper (see PR_SET_CHILD_SUBREAPER in prctl(2)): what the worker orphans becomes its child, so no
+double fork and no session of its own hides a process from it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+from typing import Callable
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def adopt_orphans() -> None:
+    """Orphans below the calling process become its children. Without prctl (not Linux) this does nothing."""
+    if hasattr(_libc, "prctl"):
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Run:
+    """One run below a supervisor, whose PID is `init`; it ends as the worker ended."""
+
+    def __init__(self, worker: Callable[[], None]) -> None:
+        zygote = os.getpid()
+        self.init = os.fork()
+        if self.init == 0:
+            _supervise(worker, zygote)
+
+    def kill(self) -> None:
+        """Ends the run; the supervisor then ends as killed."""
+        os.kill(self.init, signal.SIGTERM)
+
+    def close(self) -> None:
+        """Nothing is left to do: a supervisor ends last."""
+
+
+def _supervise(worker: Callable[[], None], zygote: int) -> None:
+    """Never returns."""
+    try:
+        adopt_orphans()
+        if hasattr(_libc, "prctl"):
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        blocked = {signal.SIGTERM, signal.SIGCHLD}
+        signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+        if os.getppid() != zygote:
+            os._exit(1)
+        leader = os.fork()
+        if leader == 0:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+            worker()
+        os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        status = _wait(leader)
+        _end_children()
+        _end_as(status)
+    finally:
+        os._exit(1)
+
+
+def _wait(leader: int) -> int:
+    """The wait status of `leader`, killed first when SIGTERM comes."""
+    while True:
+        received = signal.sigwait({signal.SIGTERM, signal.SIGCHLD})
+        if received == signal.SIGTERM:
+            os.kill(leader, signal.SIGKILL)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return 0
+            if pid == leader:
+                return status
+            if pid == 0:
+                break
+
+
+def _end_children() -> None:
+    """Kills until no child is left: each death may orphan more processes to us."""
+    while True:
+        for pid in _children():
+            os.kill(pid, signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def _children() -> list[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
+def _end_as(status: int) -> None:
+    if os.WIFSIGNALED(status):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        number = os.WTERMSIG(status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        os.kill(os.getpid(), number)
+    os._exit(os.WEXITSTATUS(status))

@@ -1,0 +1,242 @@
+"""In the fork: walls up, then one request, the user's program as a person would run it, and its report.
+
+The channel is a Unix stream socket; each message on it is four bytes of length (network order) and that much JSON.
+The worker sends `ready` when its walls stand, reads a request and sends one report. User code can reach the channel:
+whoever reads it must take it for hostile input.
+"""
+
+from __future__ import annotations
+
+import ast
+import atexit
+import builtins
+import importlib.machinery
+import io
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+import threading
+import types
+
+from . import display, landlock, namespaces, seccomp
+
+_DEVICES = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]
+_TEMPORARY = ["/tmp", "/var/tmp", "/dev/shm"]
+_PROGRAM = "main.py"
+# The kernel's first victim when memory runs out: see proc_pid_oom_score_adj(5).
+_FIRST_TO_DIE = "1000"
+# Exit status of a worker that could not put up its walls, after EX_SOFTWARE of sysexits.h.
+_NO_WALLS = 70
+
+
+def main(order: dict, config: dict, descriptors: list[int]) -> None:
+    """The worker's whole life: never returns. `descriptors` are its standard streams and its channel."""
+    code = _NO_WALLS
+    try:
+        channel = _take_descriptors(descriptors)
+        try:
+            _put_up_walls(order, config)
+        except OSError as error:
+            _send(channel, {"failed": str(error)})
+            return
+        _open_streams()
+        _reseed()
+        _send(channel, {"ready": True})
+        request = _receive(channel)
+        if request is not None:
+            code = _run(request, order, channel)
+    finally:
+        os._exit(code)
+
+
+def _take_descriptors(descriptors: list[int]) -> socket.socket:
+    """The standard streams take their places, the channel the next one, and nothing else stays open."""
+    os.setsid()
+    high = [os.dup2(descriptor, 100 + place) for place, descriptor in enumerate(descriptors)]
+    for place, descriptor in enumerate(high):
+        os.dup2(descriptor, place, inheritable=place < 3)
+    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    return socket.socket(fileno=3)
+
+
+def _put_up_walls(order: dict, config: dict) -> None:
+    """Every wall between this run and the rest, in the only order that works: mounts, limits, Landlock, seccomp."""
+    limits = config["limits"]
+    if config["strict"]:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(_FIRST_TO_DIE)
+        namespaces.own_mounts(_TEMPORARY, config["keep"] + order["write"], limits["temporary_bytes"])
+        namespaces.drop_capabilities()
+    os.environ.update(order["environment"])
+    os.makedirs(os.environ["HOME"], exist_ok=True)
+    os.chdir(order["directory"])
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_NOFILE, limits["open_files"])
+    _limit(resource.RLIMIT_FSIZE, limits["file_bytes"])
+    if config["strict"]:
+        _limit(resource.RLIMIT_NPROC, limits["processes"])
+        if len(os.listdir("/proc/self/task")) != 1:
+            raise OSError("a thread survived the fork; Landlock would not bind it")
+        namespaces.no_new_privileges()
+        landlock.restrict(config["read"], order["write"] + _TEMPORARY, _DEVICES, network=config["network"])
+        seccomp.install(config["filter"])
+
+
+def _limit(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(kind, (value, value))
+
+
+def _open_streams() -> None:
+    """Standard streams as an interpreter in a UTF-8 locale has them, but for lines: each leaves when it is complete.
+
+    What a program printed before it was killed is then there to be told.
+    """
+    sys.stdin = sys.__stdin__ = _stream(0, "r", "<stdin>", "surrogateescape")
+    sys.stdout = sys.__stdout__ = _stream(1, "w", "<stdout>", "surrogateescape")
+    sys.stderr = sys.__stderr__ = _stream(2, "w", "<stderr>", "backslashreplace")
+
+
+def _stream(descriptor: int, mode: str, name: str, errors: str) -> io.TextIOWrapper:
+    raw = io.FileIO(descriptor, mode, closefd=False)
+    raw.name = name
+    buffered = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
+    return io.TextIOWrapper(buffered, encoding="utf-8", errors=errors, newline=None, line_buffering=mode == "w")
+
+
+def _reseed() -> None:
+    """numpy seeds its legacy generator at import: without this every run would draw the zygote's numbers."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def _send(channel: socket.socket, message: dict) -> None:
+    data = json.dumps(message).encode()
+    channel.sendall(struct.pack("!I", len(data)) + data)
+
+
+def _receive(channel: socket.socket) -> dict | None:
+    """The request, or None when the server has gone without one."""
+    header = _exactly(channel, 4)
+    data = header and _exactly(channel, struct.unpack("!I", header)[0])
+    return json.loads(data) if data else None
+
+
+def _exactly(channel: socket.socket, size: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < size:
+        part = channel.recv(size - len(parts))
+        if not part:
+            return b""
+        parts += part
+    return bytes(parts)
+
+
+def _run(request: dict, order: dict, channel: socket.socket) -> int:
+    """Runs the program to the end of its interpreter, reports, and gives its exit status."""
+    before = set(sys.modules)
+    report: dict = {}
+    code = 0
+    try:
+        code = _program(request, order, report)
+        _end_interpreter()
+    except BaseException as error:  # noqa: BLE001 - whatever ends a program is what its report tells
+        code, report["error"] = display.describe(error, _path(request, order))
+    finally:
+        code = _flush(code)
+    report["exit_code"] = code
+    report["modules"] = sorted({name.split(".")[0] for name in sys.modules if name not in before})[:200]
+    _send(channel, report)
+    return code
+
+
+def _path(request: dict, order: dict) -> str:
+    return request.get("script") or os.path.join(order["work"], _PROGRAM)
+
+
+def _program(request: dict, order: dict, report: dict) -> int:
+    """Runs the program as `__main__`; gives the status that its exit asks for."""
+    path = _path(request, order)
+    if request.get("script"):
+        with open(path, "rb") as file:
+            source: str | bytes = file.read()
+    else:
+        source = request["code"]
+        with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
+            file.write(source)
+    sys.argv[:] = [path, *request["args"]]
+    sys.path.insert(0, os.path.dirname(path))
+    namespace = _main_module(path).__dict__
+    try:
+        if isinstance(source, bytes):
+            exec(compile(source, path, "exec", dont_inherit=True), namespace)  # noqa: S102 - what a worker is for
+        else:
+            _run_cell(source, path, namespace, report)
+        report["pictures"] = display.figures()
+    except SystemExit as leaving:
+        report["pictures"] = display.figures()
+        return _exit_status(leaving)
+    return 0
+
+
+def _main_module(path: str) -> types.ModuleType:
+    """A `__main__` as an interpreter makes it for a file."""
+    module = types.ModuleType("__main__")
+    module.__file__ = path
+    module.__builtins__ = builtins
+    module.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
+    sys.modules["__main__"] = module
+    return module
+
+
+def _run_cell(source: str, path: str, namespace: dict, report: dict) -> None:
+    """Runs `source`; the value of a last expression goes into the report, as a notebook shows it."""
+    tree = compile(source, path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    code = compile(tree, path, "exec", dont_inherit=True)
+    exec(code, namespace)  # noqa: S102 - what a worker is for
+    if last is not None:
+        futures = code.co_flags & _future_flags()
+        expression = compile(ast.Expression(last.value), path, "eval", futures, dont_inherit=True)
+        value = eval(expression, namespace)  # noqa: S307 - what a worker is for
+        report.update(display.shown(value))
+
+
+def _future_flags() -> int:
+    import __future__
+
+    return sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+
+
+def _exit_status(leaving: SystemExit) -> int:
+    """The status of `sys.exit(...)`: a number is itself, None is 0, anything else is printed and is 1."""
+    if leaving.code is None:
+        return 0
+    if isinstance(leaving.code, int):
+        return leaving.code & 0xFF
+    print(leaving.code, file=sys.stderr)
+    return 1
+
+
+def _end_interpreter() -> None:
+    """Ends as an interpreter ends, short of tearing the heap down: with pandas loaded that costs more than most runs."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+
+
+def _flush(code: int) -> int:
+    """A stream that can't be flushed makes a good end a bad one, as in any interpreter."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            code = code or 120
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the report is next: no handler of the program runs any more
+    return code

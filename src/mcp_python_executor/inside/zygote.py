@@ -1,0 +1,178 @@
+"""A warm interpreter that does nothing but fork a worker for each run, and end the run.
+
+It speaks with the server over one Unix socket of sequenced packets, JSON in each. The server sends
+
+    {"op": "fork", "id": ..., "work": DIR, "directory": DIR, "write": [DIR, ...], "environment": {...}}   with four descriptors:
+                                                    the worker's standard streams and its channel
+    {"op": "kill", "id": ...}                       end the run now
+
+and is told `ready`, `init` and `forked` (with the PID of the run's first process and of the worker as credentials, which
+the kernel checks and translates), `exited` (with the worker's wait status and usage) and `failed`. Run as `python -S` with this package's parent directory first on the path: what an
+environment's packages run at start (.pth files) waits until the zygote is confined.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+
+from . import landlock, namespaces, seccomp, supervisor, worker
+
+_MESSAGE_BYTES = 64 * 1024
+_DESCRIPTORS = 4
+
+
+class _Running:
+    """A worker at work: its PID, what ends its whole tree, and a descriptor that tells of its end."""
+
+    def __init__(self, name: str, pid: int, tree: namespaces.Run | supervisor.Run) -> None:
+        self.name, self.pid, self.tree = name, pid, tree
+        self.ended = os.pidfd_open(pid)
+
+
+class Zygote:
+    """Forks workers on request until its server's end of `control` is closed."""
+
+    def __init__(self, control: socket.socket, config: dict) -> None:
+        self._control = control
+        self._config = config
+        self._strict = config["strict"]
+        self._running: dict[str, _Running] = {}
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+
+    def confine(self) -> None:
+        """Puts the walls around this process, single-threaded, before the first import of a package."""
+        if not self._strict:
+            supervisor.adopt_orphans()
+            return
+        self._home = namespaces.enter_locked()
+        namespaces.no_new_privileges()
+        landlock.scope(network=self._config["network"])
+        machine = os.uname().machine
+        seccomp.install(seccomp.program(machine, network=self._config["network"], zygote=True))
+        self._config["filter"] = seccomp.program(machine, network=self._config["network"], zygote=False)
+
+    def warm_up(self) -> list[str]:
+        """Imports what programs here usually import; gives the names that could be."""
+        import site
+
+        site.main()
+        imported = [name for name in self._config["preload"] if _preload(name)]
+        gc.collect()
+        gc.freeze()
+        return imported
+
+    def serve(self) -> None:
+        """Forks and ends runs until the server is gone."""
+        self._tell({"event": "ready"})
+        while True:
+            for descriptor, _ in self._poll.poll():
+                if descriptor == self._control.fileno():
+                    if not self._obey():
+                        return
+                else:
+                    self._finish(next(run for run in self._running.values() if run.ended == descriptor))
+
+    def _obey(self) -> bool:
+        message, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, _DESCRIPTORS)
+        if not message:
+            return False
+        order = json.loads(message)
+        if order["op"] == "fork":
+            self._fork(order, descriptors)
+        elif order["id"] in self._running:
+            self._running[order["id"]].tree.kill()  # the worker's end then shows as any other
+        return True
+
+    def _fork(self, order: dict, descriptors: list[int]) -> None:
+        try:
+            run = self._strict_run(order, descriptors) if self._strict else self._plain_run(order, descriptors)
+        except OSError as error:
+            self._tell({"event": "failed", "id": order["id"], "reason": str(error)})
+            return
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._running[run.name] = run
+        self._poll.register(run.ended, select.POLLIN)
+        self._tell({"event": "init", "id": run.name}, pid=run.tree.init)
+        self._tell({"event": "forked", "id": run.name}, pid=run.pid)
+
+    def _strict_run(self, order: dict, descriptors: list[int]) -> _Running:
+        tree = namespaces.Run(self._home, self._config["init"])
+        try:
+            pid = os.fork()
+        except OSError:
+            tree.leave()
+            tree.close()
+            raise
+        if pid == 0:
+            worker.main(order, self._config, descriptors)
+        tree.leave()
+        return _Running(order["id"], pid, tree)
+
+    def _plain_run(self, order: dict, descriptors: list[int]) -> _Running:
+        tree = supervisor.Run(lambda: worker.main(order, self._config, descriptors))
+        return _Running(order["id"], tree.init, tree)
+
+    def _finish(self, run: _Running) -> None:
+        """The worker has ended: whatever it left behind ends too, and only then is the server told."""
+        _, status, usage = os.wait4(run.pid, 0)
+        run.tree.close()
+        self._poll.unregister(run.ended)
+        os.close(run.ended)
+        del self._running[run.name]
+        self._tell(
+            {
+                "event": "exited",
+                "id": run.name,
+                "status": status,
+                "cpu": usage.ru_utime + usage.ru_stime,
+                "peak": usage.ru_maxrss * 1024,
+            }
+        )
+
+    def _tell(self, event: dict, pid: int = 0) -> None:
+        ancillary = []
+        if pid:
+            credentials = struct.pack("iII", pid, os.getuid(), os.getgid())
+            ancillary.append((socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials))
+        try:
+            self._control.sendmsg([json.dumps(event).encode()], ancillary)
+        except OSError:
+            os._exit(1)  # the server is gone, and everything here goes with it
+
+
+def _preload(name: str) -> bool:
+    """Imports a module that programs here use; only one whose file lies in the environment or the standard library."""
+    try:
+        importlib.import_module(name)
+    except BaseException:  # noqa: BLE001 - a package may do anything at import; the zygote must live
+        return False
+    return True
+
+
+def main() -> None:
+    """The zygote's whole life. Its arguments: the control socket's descriptor, and a JSON object of settings."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    config = json.loads(sys.argv[2])
+    del sys.path[0]  # where this package lies: no program sees it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    zygote = Zygote(control, config)
+    try:
+        zygote.confine()
+        zygote.warm_up()
+    except OSError as error:
+        zygote._tell({"event": "failed", "id": "", "reason": str(error)})  # noqa: SLF001 - its own module
+        sys.exit(1)
+    for name in [name for name in sys.modules if name.split(".")[0] == __package__]:
+        del sys.modules[name]
+    zygote.serve()

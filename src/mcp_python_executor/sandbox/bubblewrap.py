@@ -1,0 +1,85 @@
+"""A policy as a bubblewrap command line: see bwrap(1).
+
+bubblewrap itself must be started with an empty environment, for its process 1 shows its own in /proc, and from the
+main thread, for `--die-with-parent` follows the thread that started it.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mcp_python_executor.sandbox.policy import Policy
+
+# What programs need of the system, where it is: libraries, time zones, fonts, certificates, MIME types.
+_SYSTEM_DIRECTORIES = ("/bin", "/lib", "/lib32", "/lib64", "/sbin", "/usr")
+_SYSTEM_FILES = (
+    "/etc/alternatives",
+    "/etc/ca-certificates",
+    "/etc/fonts",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/pki/ca-trust",
+    "/etc/pki/tls/certs",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/timezone",
+)
+_NETWORK_FILES = (
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/resolv.conf",
+    "/etc/services",
+)
+# Every program sees this user: an id without capabilities, the same as root or as an ordinary user outside.
+_USER = ("--uid", "1000", "--gid", "1000")
+
+
+def command(program: Path, policy: Policy, argv: Sequence[str], *, directory: Path | None = None) -> list[str]:
+    """`argv` behind the outer wall that `policy` describes, by the bubblewrap at `program`.
+
+    `directory` is where it starts; it must stand inside. Nothing of the environment but the policy's reaches `argv`.
+    """
+    namespaces = ["--unshare-all", "--unshare-user", *(["--share-net"] if policy.network else [])]
+    return [
+        str(program),
+        *namespaces,
+        *_USER,
+        "--hostname",
+        "sandbox",
+        "--die-with-parent",
+        "--new-session",
+        "--clearenv",
+        "--cap-drop",
+        "ALL",
+        *_system(policy.network),
+        *_places(policy),
+        *(part for name, value in policy.environment for part in ("--setenv", name, value)),
+        *(("--chdir", str(directory)) if directory else ("--chdir", "/")),
+        "--",
+        *argv,
+    ]
+
+
+def _system(network: bool) -> Iterator[str]:
+    for name in _SYSTEM_DIRECTORIES:
+        path = Path(name)
+        if path.is_symlink():
+            yield from ("--symlink", str(path.readlink()), name)
+        elif path.is_dir():
+            yield from ("--ro-bind", name, name)
+    for name in _SYSTEM_FILES + (_NETWORK_FILES if network else ()):
+        yield from ("--ro-bind-try", name, name)
+    yield from ("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp")  # noqa: S108 - inside
+
+
+def _places(policy: Policy) -> Iterator[str]:
+    """Binds from the root downwards, so that a place below another one is not covered by it."""
+    binds = [(path, "--ro-bind") for path in policy.read] + [(path, "--bind") for path in policy.write]
+    binds += [(path, "--tmpfs") for path in policy.hide]
+    for path, option in sorted(binds, key=lambda bind: len(bind[0].parts)):
+        yield from (option, str(path)) if option == "--tmpfs" else (option, str(path), str(path))
+    yield from ("--remount-ro", "/")
