@@ -1,5 +1,6 @@
 """Logs on standard error or in a file: an event name and keys, one line each, as JSON or text."""
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -20,15 +21,12 @@ def configure(*, level: str, form: str, file: Path | None) -> None:
     """
     handler = _handler(file)
     shared: list[structlog.types.Processor] = [
+        structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    last = (
-        structlog.processors.JSONRenderer()
-        if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
-    )
+    last = structlog.processors.JSONRenderer() if form == "json" else _text
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last]
@@ -48,11 +46,25 @@ def configure(*, level: str, form: str, file: Path | None) -> None:
     )
 
 
+def _text(_logger: object, _method: str, event: structlog.types.EventDict) -> str:
+    """A line like `2026-11-24T14:44:24Z info server tool_called tool=list_venvs`, an exception's traceback below it."""
+    head = [_word(event.pop(key)) for key in ("timestamp", "level", "logger", "event")]
+    traceback = event.pop("exception", "")
+    line = " ".join(head + [f"{key}={_word(value)}" for key, value in event.items()])
+    return f"{line}\n{traceback}".rstrip()
+
+
+def _word(value: object) -> str:
+    """`value` on one line, quoted where it would not be read as one word."""
+    text = str(value)
+    return text if text.isprintable() and text and " " not in text else json.dumps(text)
+
+
 def _handler(file: Path | None) -> logging.Handler:
     if file is None:
         return logging.StreamHandler(sys.stderr)
     try:
-        return logging.FileHandler(file, encoding="utf-8")
+        return logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise SettingsError(
             f"LOG_FILE={str(file)!r} can't be opened: {error.strerror}; name a writable file"

@@ -1,0 +1,95 @@
+"""What every test gets: leaks are failures, long suites are sampled, and uv's downloads are shared."""
+
+import gc
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import hypothesis
+import pytest
+
+T = TypeVar("T")
+
+# Decides which cases a sample has: the same each time.
+SEED = 20260729
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run every case of the long suites, not a sample")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The same examples each time, and no verdict by the clock.
+    hypothesis.settings.register_profile(
+        "project", derandomize=True, deadline=None, max_examples=1000 if config.getoption("--long") else 100
+    )
+    hypothesis.settings.load_profile("project")
+    config.addinivalue_line("markers", "sampled(k): of the test's parametrized cases run k, with --long all")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    left_out: set[pytest.Item] = set()
+    for group in cases.values():
+        marker = group[0].get_closest_marker("sampled")
+        left_out |= set(group) - set(_sample(config, group, marker.args[0] if marker else 0))
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=[*left_out])
+
+
+def _sample(config: pytest.Config, cases: Sequence[T], k: int) -> list[T]:
+    if config.getoption("--long") or k >= len(cases):
+        return list(cases)
+    chosen = random.Random(SEED).sample(range(len(cases)), k)  # noqa: S311 - nothing secret
+    return [cases[index] for index in sorted(chosen)]
+
+
+@pytest.fixture(scope="session")
+def sample(request: pytest.FixtureRequest) -> Callable[[Sequence[T], int], list[T]]:
+    """`sample(cases, k)`: the same `k` of `cases` each time, in their order; with --long all of them."""
+    return partial(_sample, request.config)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The product runs on asyncio alone."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """Fails a test that leaves a descriptor open or a child process, one that ended and was not waited for included."""
+    descriptors, children = open_descriptors(), child_processes()
+    yield
+    if open_descriptors().keys() - descriptors.keys():
+        gc.collect()  # what only a reference cycle still holds is not leaked
+    left = {number: what for number, what in open_descriptors().items() if number not in descriptors}
+    assert not left, f"descriptors left open: {left}"
+    left = {pid: what for pid, what in child_processes().items() if pid not in children}
+    assert not left, f"child processes left: {left}"
+
+
+def open_descriptors() -> dict[int, str]:
+    """This process's open descriptors and what each is open on."""
+    found: dict[int, str] = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the directory's own descriptor is among them, and closed by now
+            found[int(entry.name)] = str(entry.readlink())
+    return found
+
+
+def child_processes() -> dict[int, str]:
+    """This process's children with their names, ended ones included that nobody has waited for."""
+    found: dict[int, str] = {}
+    for file in Path("/proc/self/task").glob("*/children"):
+        for pid in file.read_text().split():
+            with suppress(OSError):
+                found[int(pid)] = Path(f"/proc/{pid}/comm").read_text().strip()
+    return found
