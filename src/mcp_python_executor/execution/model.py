@@ -22,6 +22,20 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """What an execution runs in: an environment's own Python, whose content `generation` names.
+
+    `prefix` is the environment; `base_prefix` is where its standard library comes from, of `version`.
+    """
+
+    generation: str
+    python: Path
+    prefix: Path
+    base_prefix: Path
+    version: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionRequest:
     """A program to run: inline `code`, or the file `script` (exactly one).

@@ -8,14 +8,18 @@ import sys
 
 from . import landlock, namespaces, seccomp
 
+TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _TRIES = "namespaces", "mounts", "landlock", "seccomp"
 
 
 def _try_in_worker(write: int) -> None:
     """In a fork: every wall of a worker, told one by one, so that a kill half-way shows what was tried last."""
     machine = os.uname().machine
-    walls = {
-        "mounts": lambda: namespaces.own_mounts(["/tmp"], [], 1 << 20),  # noqa: S108 - inside the walls
+    walls: dict[str, Callable[[], object]] = {
+        "mounts": lambda: namespaces.own_mounts(["/tmp"], [], 1 << 20),
         "landlock": lambda: (namespaces.no_new_privileges(), landlock.restrict(["/"], [], [], network=False)),
         "seccomp": lambda: seccomp.install(seccomp.program(machine, network=False, zygote=False)),
     }
@@ -31,7 +35,7 @@ def _try_in_worker(write: int) -> None:
 
 def main() -> None:
     """The probe's whole life. Its argument: the program that keeps a run's PID namespace (see `namespaces.Run`)."""
-    found: dict[str, object] = {name: "not reached" for name in _TRIES}
+    found: dict[str, object] = dict.fromkeys(_TRIES, "not reached")
     found["abi"] = landlock.abi()
     try:
         home = namespaces.enter_locked()

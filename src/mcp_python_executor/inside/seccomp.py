@@ -18,10 +18,10 @@ _FILES = """
     access pipe pipe2 select pselect6 ppoll sendfile splice tee vmsplice copy_file_range dup dup2 dup3 fcntl flock fsync
     fdatasync sync syncfs sync_file_range truncate ftruncate fallocate getdents getdents64 getcwd chdir fchdir rename
     renameat renameat2 mkdir mkdirat rmdir creat link linkat unlink unlinkat symlink symlinkat readlink readlinkat
-    umask statfs fstatfs openat newfstatat faccessat faccessat2 statx readahead fadvise64 chmod fchmod fchmodat fchmodat2
-    chown fchown lchown fchownat utime utimes futimesat utimensat mknod mknodat setxattr lsetxattr fsetxattr getxattr
-    lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr close_range ioctl cachestat
-    inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
+    umask statfs fstatfs openat newfstatat faccessat faccessat2 statx readahead fadvise64 chmod fchmod fchmodat
+    fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat mknod mknodat setxattr lsetxattr fsetxattr
+    getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr close_range ioctl
+    cachestat inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
 """
 _MEMORY = """
     mmap mprotect munmap brk mremap msync mincore madvise mlock mlock2 munlock mlockall munlockall memfd_create
@@ -29,8 +29,8 @@ _MEMORY = """
     membarrier map_shadow_stack mseal shmget shmat shmctl shmdt
 """
 _PROCESSES = """
-    clone fork vfork execve execveat exit exit_group wait4 waitid kill tkill tgkill getpid getppid gettid getpgid getpgrp
-    setpgid getsid setsid rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigqueueinfo
+    clone fork vfork execve execveat exit exit_group wait4 waitid kill tkill tgkill getpid getppid gettid getpgid
+    getpgrp setpgid getsid setsid rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigqueueinfo
     rt_tgsigqueueinfo rt_sigsuspend sigaltstack pause restart_syscall set_tid_address set_robust_list get_robust_list
     futex futex_wait futex_wake futex_requeue futex_waitv rseq arch_prctl prctl personality pidfd_open pidfd_send_signal
     getrlimit setrlimit prlimit64 getrusage times getpriority setpriority ioprio_get ioprio_set sched_yield

@@ -10,7 +10,10 @@ import ctypes
 import os
 import resource
 import signal
-from typing import Callable
+
+TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 

@@ -7,10 +7,6 @@ whoever reads it must take it for hostile input.
 
 from __future__ import annotations
 
-import ast
-import atexit
-import builtins
-import importlib.machinery
 import io
 import json
 import os
@@ -19,10 +15,12 @@ import signal
 import socket
 import struct
 import sys
-import threading
-import types
 
-from . import display, landlock, namespaces, seccomp
+from . import display, landlock, namespaces, program, seccomp
+
+TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
+if TYPE_CHECKING:
+    from typing import Any
 
 _DEVICES = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]
 _TEMPORARY = ["/tmp", "/var/tmp", "/dev/shm"]
@@ -31,9 +29,10 @@ _PROGRAM = "main.py"
 _FIRST_TO_DIE = "1000"
 # Exit status of a worker that could not put up its walls, after EX_SOFTWARE of sysexits.h.
 _NO_WALLS = 70
+_MOST_MODULES = 200
 
 
-def main(order: dict, config: dict, descriptors: list[int]) -> None:
+def main(order: dict[str, Any], config: dict[str, Any], descriptors: list[int]) -> None:
     """The worker's whole life: never returns. `descriptors` are its standard streams and its channel."""
     code = _NO_WALLS
     try:
@@ -63,7 +62,7 @@ def _take_descriptors(descriptors: list[int]) -> socket.socket:
     return socket.socket(fileno=3)
 
 
-def _put_up_walls(order: dict, config: dict) -> None:
+def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
     """Every wall between this run and the rest, in the only order that works: mounts, limits, Landlock, seccomp."""
     limits = config["limits"]
     if config["strict"]:
@@ -117,12 +116,12 @@ def _reseed() -> None:
         numpy_random.seed()
 
 
-def _send(channel: socket.socket, message: dict) -> None:
+def _send(channel: socket.socket, message: dict[str, Any]) -> None:
     data = json.dumps(message).encode()
     channel.sendall(struct.pack("!I", len(data)) + data)
 
 
-def _receive(channel: socket.socket) -> dict | None:
+def _receive(channel: socket.socket) -> dict[str, Any] | None:
     """The request, or None when the server has gone without one."""
     header = _exactly(channel, 4)
     data = header and _exactly(channel, struct.unpack("!I", header)[0])
@@ -139,104 +138,20 @@ def _exactly(channel: socket.socket, size: int) -> bytes:
     return bytes(parts)
 
 
-def _run(request: dict, order: dict, channel: socket.socket) -> int:
+def _run(request: dict[str, Any], order: dict[str, Any], channel: socket.socket) -> int:
     """Runs the program to the end of its interpreter, reports, and gives its exit status."""
     before = set(sys.modules)
-    report: dict = {}
-    code = 0
+    path = request["script"] or os.path.join(order["work"], _PROGRAM)
+    code = request["code"] if not request["script"] else None
+    report: dict[str, Any] = {}
     try:
-        code = _program(request, order, report)
-        _end_interpreter()
+        status = program.run(path, code, request["args"], report)
+        program.end_interpreter()
     except BaseException as error:  # noqa: BLE001 - whatever ends a program is what its report tells
-        code, report["error"] = display.describe(error, _path(request, order))
-    finally:
-        code = _flush(code)
-    report["exit_code"] = code
-    report["modules"] = sorted({name.split(".")[0] for name in sys.modules if name not in before})[:200]
-    _send(channel, report)
-    return code
-
-
-def _path(request: dict, order: dict) -> str:
-    return request.get("script") or os.path.join(order["work"], _PROGRAM)
-
-
-def _program(request: dict, order: dict, report: dict) -> int:
-    """Runs the program as `__main__`; gives the status that its exit asks for."""
-    path = _path(request, order)
-    if request.get("script"):
-        with open(path, "rb") as file:
-            source: str | bytes = file.read()
-    else:
-        source = request["code"]
-        with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
-            file.write(source)
-    sys.argv[:] = [path, *request["args"]]
-    sys.path.insert(0, os.path.dirname(path))
-    namespace = _main_module(path).__dict__
-    try:
-        if isinstance(source, bytes):
-            exec(compile(source, path, "exec", dont_inherit=True), namespace)  # noqa: S102 - what a worker is for
-        else:
-            _run_cell(source, path, namespace, report)
-        report["pictures"] = display.figures()
-    except SystemExit as leaving:
-        report["pictures"] = display.figures()
-        return _exit_status(leaving)
-    return 0
-
-
-def _main_module(path: str) -> types.ModuleType:
-    """A `__main__` as an interpreter makes it for a file."""
-    module = types.ModuleType("__main__")
-    module.__file__ = path
-    module.__builtins__ = builtins
-    module.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
-    sys.modules["__main__"] = module
-    return module
-
-
-def _run_cell(source: str, path: str, namespace: dict, report: dict) -> None:
-    """Runs `source`; the value of a last expression goes into the report, as a notebook shows it."""
-    tree = compile(source, path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    code = compile(tree, path, "exec", dont_inherit=True)
-    exec(code, namespace)  # noqa: S102 - what a worker is for
-    if last is not None:
-        futures = code.co_flags & _future_flags()
-        expression = compile(ast.Expression(last.value), path, "eval", futures, dont_inherit=True)
-        value = eval(expression, namespace)  # noqa: S307 - what a worker is for
-        report.update(display.shown(value))
-
-
-def _future_flags() -> int:
-    import __future__
-
-    return sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
-
-
-def _exit_status(leaving: SystemExit) -> int:
-    """The status of `sys.exit(...)`: a number is itself, None is 0, anything else is printed and is 1."""
-    if leaving.code is None:
-        return 0
-    if isinstance(leaving.code, int):
-        return leaving.code & 0xFF
-    print(leaving.code, file=sys.stderr)
-    return 1
-
-
-def _end_interpreter() -> None:
-    """Ends as an interpreter ends, short of tearing the heap down: with pandas loaded that costs more than most runs."""
-    threading._shutdown()
-    atexit._run_exitfuncs()
-
-
-def _flush(code: int) -> int:
-    """A stream that can't be flushed makes a good end a bad one, as in any interpreter."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            code = code or 120
+        status = 1
+        report["error"] = display.describe(error, path)
+    status = program.flush(status)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the report is next: no handler of the program runs any more
-    return code
+    report["modules"] = sorted({name.split(".")[0] for name in sys.modules if name not in before})[:_MOST_MODULES]
+    _send(channel, report)
+    return status

@@ -2,13 +2,13 @@
 
 It speaks with the server over one Unix socket of sequenced packets, JSON in each. The server sends
 
-    {"op": "fork", "id": ..., "work": DIR, "directory": DIR, "write": [DIR, ...], "environment": {...}}   with four descriptors:
-                                                    the worker's standard streams and its channel
-    {"op": "kill", "id": ...}                       end the run now
+    {"op": "fork", "id": ..., "work": DIR, "directory": DIR, "write": [DIR, ...], "environment": {...}}
+    {"op": "kill", "id": ...}
 
-and is told `ready`, `init` and `forked` (with the PID of the run's first process and of the worker as credentials, which
-the kernel checks and translates), `exited` (with the worker's wait status and usage) and `failed`. Run as `python -S` with this package's parent directory first on the path: what an
-environment's packages run at start (.pth files) waits until the zygote is confined.
+the first with four descriptors, the worker's standard streams and its channel. It is told `ready`; `init` and `forked`,
+with the PID of the run's first process and of the worker as credentials, which the kernel checks and translates;
+`exited`, with the worker's wait status and usage; and `failed`. Run as `python -S`, this package's parent directory
+first on the path: what an environment's packages run at start (.pth files) waits until the zygote is confined.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ import sys
 
 from . import landlock, namespaces, seccomp, supervisor, worker
 
+TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
+if TYPE_CHECKING:
+    from typing import Any
+
 _MESSAGE_BYTES = 64 * 1024
 _DESCRIPTORS = 4
 
@@ -40,7 +44,7 @@ class _Running:
 class Zygote:
     """Forks workers on request until its server's end of `control` is closed."""
 
-    def __init__(self, control: socket.socket, config: dict) -> None:
+    def __init__(self, control: socket.socket, config: dict[str, Any]) -> None:
         self._control = control
         self._config = config
         self._strict = config["strict"]
@@ -72,7 +76,7 @@ class Zygote:
 
     def serve(self) -> None:
         """Forks and ends runs until the server is gone."""
-        self._tell({"event": "ready"})
+        self.tell({"event": "ready"})
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor == self._control.fileno():
@@ -92,21 +96,21 @@ class Zygote:
             self._running[order["id"]].tree.kill()  # the worker's end then shows as any other
         return True
 
-    def _fork(self, order: dict, descriptors: list[int]) -> None:
+    def _fork(self, order: dict[str, Any], descriptors: list[int]) -> None:
         try:
             run = self._strict_run(order, descriptors) if self._strict else self._plain_run(order, descriptors)
         except OSError as error:
-            self._tell({"event": "failed", "id": order["id"], "reason": str(error)})
+            self.tell({"event": "failed", "id": order["id"], "reason": str(error)})
             return
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
         self._running[run.name] = run
         self._poll.register(run.ended, select.POLLIN)
-        self._tell({"event": "init", "id": run.name}, pid=run.tree.init)
-        self._tell({"event": "forked", "id": run.name}, pid=run.pid)
+        self.tell({"event": "init", "id": run.name}, pid=run.tree.init)
+        self.tell({"event": "forked", "id": run.name}, pid=run.pid)
 
-    def _strict_run(self, order: dict, descriptors: list[int]) -> _Running:
+    def _strict_run(self, order: dict[str, Any], descriptors: list[int]) -> _Running:
         tree = namespaces.Run(self._home, self._config["init"])
         try:
             pid = os.fork()
@@ -119,7 +123,7 @@ class Zygote:
         tree.leave()
         return _Running(order["id"], pid, tree)
 
-    def _plain_run(self, order: dict, descriptors: list[int]) -> _Running:
+    def _plain_run(self, order: dict[str, Any], descriptors: list[int]) -> _Running:
         tree = supervisor.Run(lambda: worker.main(order, self._config, descriptors))
         return _Running(order["id"], tree.init, tree)
 
@@ -130,7 +134,7 @@ class Zygote:
         self._poll.unregister(run.ended)
         os.close(run.ended)
         del self._running[run.name]
-        self._tell(
+        self.tell(
             {
                 "event": "exited",
                 "id": run.name,
@@ -140,8 +144,9 @@ class Zygote:
             }
         )
 
-    def _tell(self, event: dict, pid: int = 0) -> None:
-        ancillary = []
+    def tell(self, event: dict[str, Any], pid: int = 0) -> None:
+        """Sends the server an event, with `pid` as credentials."""
+        ancillary: list[tuple[int, int, bytes]] = []
         if pid:
             credentials = struct.pack("iII", pid, os.getuid(), os.getgid())
             ancillary.append((socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials))
@@ -171,7 +176,7 @@ def main() -> None:
         zygote.confine()
         zygote.warm_up()
     except OSError as error:
-        zygote._tell({"event": "failed", "id": "", "reason": str(error)})  # noqa: SLF001 - its own module
+        zygote.tell({"event": "failed", "id": "", "reason": str(error)})
         sys.exit(1)
     for name in [name for name in sys.modules if name.split(".")[0] == __package__]:
         del sys.modules[name]

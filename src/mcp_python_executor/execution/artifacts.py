@@ -1,0 +1,162 @@
+"""Files that a run left, found and read without following links; kept for a bounded number of executions."""
+
+import mimetypes
+import os
+import shutil
+import stat
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from mcp_python_executor.errors import InvalidArgument
+from mcp_python_executor.execution.model import Artifact
+
+# Enough for every result that a conversation still talks about.
+_KEPT_EXECUTIONS = 100
+_MOST_FILES = 200
+_MOST_ENTRIES = 10_000
+_MOST_DEPTH = 16
+_MOST_READ = 64 * 1024 * 1024
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_SKIPPED = frozenset({"__pycache__"})
+# The kernel stamps files with the time of its last tick, up to 10 ms before the clock's.
+_TICK_NS = 10_000_000
+
+
+@dataclass(slots=True)
+class Record:
+    """What is kept of one execution: its own directory, its streams' files, and where its artifacts lie by name."""
+
+    directory: Path
+    streams: dict[str, Path] = field(default_factory=dict[str, Path])
+    files: dict[str, tuple[Path, str]] = field(default_factory=dict[str, tuple[Path, str]])
+
+
+class Records:
+    """The latest executions' outputs and artifacts. What falls out of it is removed from the disk."""
+
+    def __init__(self) -> None:
+        self._records: OrderedDict[str, Record] = OrderedDict()
+
+    def keep(self, execution_id: str, record: Record) -> list[Path]:
+        """Remembers `record`; gives the directories that nobody can ask for any more."""
+        self._records[execution_id] = record
+        dropped: list[Path] = []
+        while len(self._records) > _KEPT_EXECUTIONS:
+            dropped.append(self._records.popitem(last=False)[1].directory)
+        return dropped
+
+    def stream(self, execution_id: str, name: str) -> Path:
+        """The file that holds the whole of output `name` of an execution.
+
+        Raises:
+            InvalidArgument: there is none.
+        """
+        record = self._record(execution_id)
+        if name not in record.streams:
+            raise InvalidArgument(f"execution {execution_id!r} kept no {name}: its result carries all of it")
+        return record.streams[name]
+
+    def file(self, execution_id: str, name: str) -> bytes:
+        """The bytes of the artifact that an execution listed as `name`.
+
+        Raises:
+            InvalidArgument: it listed none of that name, or the file has gone.
+        """
+        files = self._record(execution_id).files
+        if name not in files:
+            raise InvalidArgument(f"execution {execution_id!r} lists no file {name!r}; there are {sorted(files)}")
+        root, relative = files[name]
+        try:
+            return _read_beneath(root, relative)
+        except OSError as error:
+            raise InvalidArgument(f"file {name!r} of execution {execution_id!r}: {error.strerror}") from error
+
+    def _record(self, execution_id: str) -> Record:
+        if execution_id not in self._records:
+            raise InvalidArgument(f"no execution {execution_id!r} is kept; the last {_KEPT_EXECUTIONS} are")
+        return self._records[execution_id]
+
+
+def may_hold_files(root: Path) -> bool:
+    """Whether `root` holds more than the one file that every inline program leaves: a quick look."""
+    try:
+        with os.scandir(root) as entries:
+            return any(entry.name != "main.py" for entry in entries)
+    except OSError:
+        return False
+
+
+def find(roots: dict[str, Path], record: Record, execution_id: str, since_ns: int, program: Path) -> list[Artifact]:
+    """The regular files below `roots` that changed since the execution began, at most 200; `record` learns where.
+
+    `roots` maps a name to a directory. `program` is the inline code's own file, left out while it is unchanged.
+    """
+    found: list[Artifact] = []
+    for label, root in roots.items():
+        for relative, status in _changed(root, since_ns):
+            if root / relative == program:
+                continue
+            if len(found) == _MOST_FILES:
+                return found
+            name = f"{label}/{relative}"
+            record.files[name] = (root, relative)
+            kind = mimetypes.guess_type(relative)[0] or "application/octet-stream"
+            uri = f"execution://{execution_id}/files/{quote(name, errors='surrogateescape')}"
+            found.append(Artifact(root / relative, status.st_size, kind, uri))
+    return found
+
+
+def _changed(root: Path, since_ns: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Regular files below `root` changed since then, by path, never through a link."""
+    with suppress(OSError):
+        top = os.open(root, _DIRECTORY)
+        seen = 0
+        try:
+            for path, _, names, place in os.fwalk(".", dir_fd=top, follow_symlinks=False):
+                depth = path.count("/")
+                if depth > _MOST_DEPTH or seen > _MOST_ENTRIES or _SKIPPED & set(path.split("/")):
+                    continue
+                seen += len(names)
+                for name in sorted(names):
+                    status = os.stat(name, dir_fd=place, follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode) and status.st_ctime_ns >= since_ns - _TICK_NS:
+                        yield os.path.normpath(f"{path}/{name}"), status
+        finally:
+            os.close(top)
+
+
+def _read_beneath(root: Path, relative: str) -> bytes:
+    """Reads a regular file at most 64 MiB long; no part of `relative` may be a link or lead out of `root`."""
+    *directories, name = relative.split("/")
+    place = os.open(root, _DIRECTORY)
+    try:
+        for directory in directories:
+            below = os.open(directory, _DIRECTORY, dir_fd=place)
+            os.close(place)
+            place = below
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+    finally:
+        os.close(place)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(0, "not a regular file")
+        return file.read(_MOST_READ)
+
+
+def remove(directory: Path) -> None:
+    """Removes a run's directory, whatever modes its program left there."""
+    shutil.rmtree(directory, onerror=_open_and_retry)
+
+
+def _open_and_retry(function: object, path: str, _: object) -> None:
+    with suppress(OSError):
+        os.chmod(os.path.dirname(path), 0o700)  # noqa: PTH101, PTH120 - what rmtree gives is a string
+        if function in (os.scandir, os.open):
+            os.chmod(path, 0o700)  # noqa: PTH101
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.unlink(path)  # noqa: PTH108

@@ -1,0 +1,37 @@
+"""Which modules a zygote may import ahead: those known to survive a fork with nothing changed for the program."""
+
+import sys
+from collections.abc import Iterable
+
+# By the top-level name that a program imports: what to import ahead for it.
+_PACKAGES = {
+    "PIL": ("PIL.Image",),
+    "bs4": ("bs4",),
+    "dateutil": ("dateutil.parser",),
+    "jinja2": ("jinja2",),
+    "matplotlib": ("matplotlib.pyplot", "matplotlib.backends.backend_agg"),
+    "networkx": ("networkx",),
+    "numpy": ("numpy", "numpy.random"),
+    "pandas": ("pandas",),
+    "pydantic": ("pydantic",),
+    "requests": ("requests",),
+    "scipy": ("scipy",),
+    "seaborn": ("seaborn",),
+    "sympy": ("sympy",),
+    "yaml": ("yaml",),
+}
+# Modules of the standard library that do something to be seen, or start something, when they are imported.
+_NEVER = frozenset(
+    {"__main__", "antigravity", "idlelib", "lib2to3", "readline", "site", "test", "this", "tkinter", "turtle"}
+)
+# Their threads do not survive a fork; a package that imports them itself is not preloaded either.
+_BREAK_FORKS = frozenset({"grpc", "jax", "polars", "pyarrow", "tensorflow", "torch"})
+
+
+def worthwhile(modules: Iterable[str]) -> frozenset[str]:
+    """Of the top-level names that a program imported (hostile input), what to import ahead for the next ones."""
+    names = set(modules)
+    if names & _BREAK_FORKS:
+        return frozenset()
+    standard = {name for name in names & sys.stdlib_module_names if not name.startswith("_")} - _NEVER
+    return frozenset(standard.union(*(_PACKAGES[name] for name in names & _PACKAGES.keys())))

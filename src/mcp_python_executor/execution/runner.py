@@ -1,0 +1,220 @@
+"""One execution, from admission to result: its turn, its deadline, its limits, its end however it comes."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from mcp_python_executor.errors import Busy, EngineError
+from mcp_python_executor.execution import artifacts, hints, memory
+from mcp_python_executor.execution.artifacts import Record, Records
+from mcp_python_executor.execution.metrics import Metrics
+from mcp_python_executor.execution.model import (
+    Artifact,
+    ExecutionRequest,
+    ExecutionResult,
+    OutputListener,
+    ProgramError,
+    Status,
+)
+from mcp_python_executor.execution.outputs import Output
+from mcp_python_executor.execution.report import Report, ReportedError
+from mcp_python_executor.execution.worker import Worker
+from mcp_python_executor.execution.zygote import Surroundings, Zygote
+from mcp_python_executor.execution.zygotes import Zygotes
+from mcp_python_executor.limits import MEBIBYTE, LimitHit, Limits
+
+# Often enough that a tree at full speed overshoots little; a look costs 0.1 ms a process.
+_MEMORY_LOOK_SECONDS = 0.05
+# After a run's last process is gone its pipes end at once; more means that something else holds them.
+_DRAIN_SECONDS = 2
+
+
+class _Conduct:
+    """One run under way: what its outputs and its report say so far, and which bound ended it."""
+
+    def __init__(self, zygote: Zygote, worker: Worker, limits: Limits, surroundings: Surroundings) -> None:
+        self.zygote, self.worker, self.limits = zygote, worker, limits
+        self.roots = {"work": worker.work, "output": surroundings.output or worker.output}
+        self.began_ns = time.time_ns()
+        self.began = time.perf_counter()
+        inline, kept = limits.inline_output_bytes, limits.kept_output_bytes
+        self.stdout = Output(worker.stdout, worker.directory / "stdout", inline=inline, kept=kept)
+        self.stderr = Output(worker.stderr, worker.directory / "stderr", inline=inline, kept=kept)
+        worker.stdout = worker.stderr = -1  # each output closes its own
+        self.report = Report()
+        self.failure: EngineError | None = None
+        self.limit: LimitHit | None = None
+        self._stop = anyio.Event()
+
+    def stop(self, limit: LimitHit) -> None:
+        """Ends the run because it hit `limit`; the first one counts."""
+        if self.limit is None:
+            self.limit = limit
+            self._stop.set()
+
+    async def run(self, request: ExecutionRequest, listener: OutputListener | None) -> None:
+        """Runs the program to its end, or to the first bound it hits. When cancelled, the run is gone on return."""
+        message = {"code": request.code, "script": str(request.script or ""), "args": request.args}
+        async with anyio.create_task_group() as tasks:
+            for name, output in (("stdout", self.stdout), ("stderr", self.stderr)):
+                heard = partial(listener, name) if listener else None
+                tasks.start_soon(output.read, heard, self._too_much_output)
+            tasks.start_soon(self.worker.request, message, request.stdin)
+            tasks.start_soon(self._read_report)
+            tasks.start_soon(self._watch_bounds, request)
+            try:
+                await self.worker.ended.wait()
+            except anyio.get_cancelled_exc_class():
+                with anyio.CancelScope(shield=True):
+                    await self.zygote.kill(self.worker)
+                raise
+            self._stop.set()
+            tasks.cancel_scope.deadline = anyio.current_time() + _DRAIN_SECONDS
+
+    async def _read_report(self) -> None:
+        try:
+            self.report = await self.worker.report()
+        except EngineError as error:
+            self.failure = error
+
+    async def _watch_bounds(self, request: ExecutionRequest) -> None:
+        seconds = min(self.limits.wall_seconds, request.timeout_seconds or self.limits.wall_seconds)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch_memory)
+            with anyio.move_on_after(seconds) as deadline:
+                await self._stop.wait()
+            if deadline.cancelled_caught:
+                lowered = seconds < self.limits.wall_seconds
+                self.stop(LimitHit("time", round(seconds * 1000), "timeoutMs" if lowered else "EXECUTION_TIMEOUT_MS"))
+            tasks.cancel_scope.cancel()
+        await self.zygote.kill(self.worker)
+
+    async def _watch_memory(self) -> None:
+        while True:
+            await anyio.sleep(_MEMORY_LOOK_SECONDS)
+            if memory.of_trees(self.worker.pids) > self.limits.memory_bytes:
+                self.stop(LimitHit("memory", self.limits.memory_bytes // MEBIBYTE, "MAX_MEMORY_MB"))
+
+    def _too_much_output(self) -> None:
+        self.stop(LimitHit("output", self.limits.kept_output_bytes))
+
+
+class Runner:
+    """Runs programs, so many at once, the others in order of arrival."""
+
+    def __init__(self, zygotes: Zygotes, tasks: anyio.abc.TaskGroup) -> None:
+        self._zygotes, self._tasks = zygotes, tasks
+        self._limits = zygotes.engine.limits
+        self._turns = anyio.CapacityLimiter(self._limits.concurrent)
+        self.records = Records()
+        self.metrics = Metrics()
+
+    @property
+    def running(self) -> int:
+        """How many executions are under way."""
+        return self._turns.borrowed_tokens
+
+    @property
+    def queued(self) -> int:
+        """How many wait for their turn."""
+        return self._turns.statistics().tasks_waiting
+
+    async def execute(
+        self, request: ExecutionRequest, surroundings: Surroundings, listener: OutputListener | None = None
+    ) -> ExecutionResult:
+        """Runs `request` and gives what came of it; when cancelled, nothing of the run is left.
+
+        Raises:
+            Busy: too many executions wait already.
+            EngineError: no worker could run it, or its interpreter died.
+        """
+        arrived = time.perf_counter()
+        async with self._turn(), self._zygotes.worker(surroundings) as (zygote, worker):
+            queued = time.perf_counter() - arrived
+            conduct = _Conduct(zygote, worker, self._limits, surroundings)
+            try:
+                await conduct.run(request, listener)
+            except BaseException:
+                self.metrics.totals[Status.CANCELLED] += 1
+                self._discard([worker.directory])
+                raise
+        result = await self._result(request, conduct, queued)
+        self.metrics.record(result)
+        self._zygotes.learn(surroundings, conduct.report.modules)
+        return result
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        if self.queued >= self._limits.queued:
+            raise Busy(f"{self.queued} executions wait already; call again when some have ended")
+        async with self._turns:
+            yield
+
+    async def _result(self, request: ExecutionRequest, conduct: _Conduct, queued: float) -> ExecutionResult:
+        worker = conduct.worker
+        if conduct.failure or worker.exit is None:
+            self._discard([worker.directory])
+            raise conduct.failure or EngineError(f"the program was lost: {worker.failure}; run it again")
+        error = _error(conduct.report.error, request.venv_name)
+        record = Record(worker.directory)
+        for name, output in (("stdout", conduct.stdout), ("stderr", conduct.stderr)):
+            if output.truncated:
+                record.streams[name] = worker.directory / name
+        files = await self._find_files(conduct, record)
+        if files or record.streams:
+            self._discard(self.records.keep(worker.id, record))
+        else:
+            self._discard([worker.directory])
+        return ExecutionResult(
+            execution_id=worker.id,
+            venv_name=request.venv_name,
+            status=_status(conduct, error),
+            stdout=conduct.stdout.text,
+            stderr=conduct.stderr.text,
+            stdout_truncated=conduct.stdout.truncated,
+            stderr_truncated=conduct.stderr.truncated,
+            exit_code=worker.exit.code,
+            signal=worker.exit.signal,
+            error=error,
+            result=conduct.report.result,
+            files=files,
+            pictures=conduct.report.images,
+            limit=conduct.limit,
+            isolation="strict" if self._zygotes.engine.strict else "none",
+            duration_seconds=time.perf_counter() - conduct.began,
+            cpu_seconds=worker.exit.cpu_seconds,
+            peak_memory_bytes=worker.exit.peak_memory_bytes,
+            queued_seconds=queued,
+        )
+
+    async def _find_files(self, conduct: _Conduct, record: Record) -> list[Artifact]:
+        if not any(artifacts.may_hold_files(root) for root in conduct.roots.values()):
+            return []
+        program = conduct.worker.work / "main.py"
+        look = partial(artifacts.find, conduct.roots, record, conduct.worker.id, conduct.began_ns, program)
+        return await anyio.to_thread.run_sync(look)
+
+    def _discard(self, directories: list[Path]) -> None:
+        for directory in directories:
+            self._tasks.start_soon(anyio.to_thread.run_sync, artifacts.remove, directory)
+
+
+def _status(conduct: _Conduct, error: ProgramError | None) -> Status:
+    if conduct.limit is not None:
+        by_limit = {"time": Status.TIMEOUT, "memory": Status.MEMORY_EXCEEDED}
+        return by_limit.get(conduct.limit.name, Status.KILLED)
+    if conduct.worker.exit is None or conduct.worker.exit.signal:
+        return Status.KILLED
+    return Status.ERROR if error or conduct.worker.exit.code else Status.OK
+
+
+def _error(told: ReportedError | None, venv_name: str) -> ProgramError | None:
+    if told is None:
+        return None
+    return ProgramError(told.type, told.message, told.traceback, told.line, hints.hint(told, venv_name))

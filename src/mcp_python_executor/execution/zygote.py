@@ -1,0 +1,292 @@
+"""One warm interpreter, as the server holds it: started behind the outer wall, asked for workers, ended."""
+
+import json
+import secrets
+import socket
+import struct
+import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from mcp_python_executor.errors import EngineError
+from mcp_python_executor.execution.model import Interpreter
+from mcp_python_executor.execution.worker import Exit, Worker
+from mcp_python_executor.limits import Limits
+from mcp_python_executor.sandbox import bubblewrap
+from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.sandbox.probe import INSIDE, bootstrap, init_program
+
+_START_SECONDS = 60
+_END_SECONDS = 2
+_MESSAGE_BYTES = 65_536
+_COMPLAINT_BYTES = 4096
+_CREDENTIALS = struct.Struct("iII")
+# What a worker may read beside its policy: the system, as far as the outer wall shows it.
+_SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/usr")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a zygote is for: an interpreter, its policy, where programs start and where their output goes.
+
+    `directory` None starts each program in its own fresh directory; `output` None gives each an output of its own.
+    """
+
+    interpreter: Interpreter
+    policy: Policy
+    directory: Path | None = None
+    output: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What all zygotes of a server share. `bubblewrap` None means ISOLATION=none; `runs` holds runs' directories."""
+
+    bubblewrap: Path | None
+    runs: Path
+    limits: Limits
+
+    @property
+    def strict(self) -> bool:
+        """Whether programs run behind walls."""
+        return self.bubblewrap is not None
+
+
+class Zygote:
+    """Gives workers while it is `alive`; `modules` are imported in it ahead."""
+
+    def __init__(self, engine: Engine, surroundings: Surroundings, modules: Iterable[str]) -> None:
+        self._engine, self._surroundings = engine, surroundings
+        self.modules = frozenset(modules)
+        self.alive = True
+        self._workers: dict[str, Worker] = {}
+        self._spare: Worker | None = None
+        self._retired = False
+        self._ready = anyio.Event()
+        self._failure = ""
+        self._complaints = b""
+        self._directory = engine.runs / secrets.token_hex(6)
+        self._control, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._control.setblocking(False)
+
+    async def run(self, started: anyio.Event) -> None:
+        """The zygote's whole life: sets `started` once it is warm, returns when it has ended, ends it if cancelled.
+
+        Raises:
+            EngineError: it did not start.
+        """
+        with self._control:
+            with self._theirs:
+                self._directory.mkdir(mode=0o700, parents=True)
+                process = await self._start()
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._listen_to_complaints, process)
+                    tasks.start_soon(self._follow_events)
+                    with anyio.move_on_after(_START_SECONDS):
+                        await self._ready.wait()
+                    if not self._failure and self._ready.is_set():
+                        started.set()
+                    else:
+                        tasks.cancel_scope.cancel()
+            finally:
+                self._lose_workers()
+                with anyio.CancelScope(shield=True):
+                    await _end(process)
+                    with suppress(OSError):
+                        self._directory.rmdir()  # what runs left there goes with their records
+        if self._failure or not self._ready.is_set():
+            raise EngineError(f"an interpreter did not start: {self._failure or 'it gave no sign in time'}")
+
+    async def _start(self) -> anyio.abc.Process:
+        policy = self._surroundings.policy
+        control = str(self._theirs.fileno())
+        argv = [str(self._surroundings.interpreter.python), *bootstrap("zygote"), control, json.dumps(self._config())]
+        environment = dict(policy.environment)
+        if self._engine.bubblewrap is not None:
+            walled = Policy(
+                read=(INSIDE, *policy.read),
+                write=(self._directory, *policy.write),
+                hide=policy.hide,
+                network=policy.network,
+                environment=policy.environment,
+            )
+            argv, environment = bubblewrap.command(self._engine.bubblewrap, walled, argv), {}
+        try:
+            return await anyio.open_process(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=environment,
+                pass_fds=[self._theirs.fileno()],
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EngineError(f"an interpreter did not start: {argv[0]}: {error.strerror}") from error
+
+    def _config(self) -> dict[str, Any]:
+        policy, limits = self._surroundings.policy, self._engine.limits
+        return {
+            "strict": self._engine.strict,
+            "network": policy.network,
+            "preload": sorted(self.modules),
+            "init": init_program(),
+            "read": [*map(str, policy.read), *_SYSTEM],
+            "keep": [str(path) for path in (*policy.read, *policy.write, INSIDE)],
+            "limits": {
+                "open_files": limits.open_files,
+                "file_bytes": limits.file_bytes,
+                "processes": limits.processes,
+                "temporary_bytes": limits.temporary_bytes,
+            },
+        }
+
+    async def _listen_to_complaints(self, process: anyio.abc.Process) -> None:
+        if process.stderr is not None:
+            async for piece in process.stderr:
+                self._complaints = (self._complaints + piece)[-_COMPLAINT_BYTES:]
+
+    async def _follow_events(self) -> None:
+        while message := await self._receive():
+            self._note(*message)
+        self._lose_workers()
+        if not self._ready.is_set():
+            self._failure = self._complaints.decode(errors="replace").strip() or "it ended at once"
+            self._ready.set()
+
+    async def _receive(self) -> tuple[dict[str, Any], int] | None:
+        """The next event with the PID that came as its credentials, or None when the zygote has gone."""
+        while True:
+            try:
+                data, ancillary, _, _ = self._control.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size))
+            except BlockingIOError:
+                await anyio.wait_readable(self._control)
+                continue
+            except ConnectionResetError:
+                return None
+            pids = [_CREDENTIALS.unpack(value)[0] for _, kind, value in ancillary if kind == socket.SCM_CREDENTIALS]
+            return (json.loads(data), pids[0] if pids else 0) if data else None
+
+    def _note(self, event: dict[str, Any], pid: int) -> None:
+        kind, worker = event["event"], self._workers.get(event.get("id", ""))
+        if kind == "ready":
+            self._ready.set()
+        elif kind == "failed" and worker is None:
+            self._failure = str(event["reason"])
+            self._ready.set()
+        elif worker is None:
+            return
+        elif kind in ("init", "forked"):
+            worker.pids.append(pid)
+        else:
+            del self._workers[worker.id]
+            ended = Exit(int(event["status"]), float(event["cpu"]), int(event["peak"])) if kind == "exited" else None
+            worker.end(ended, str(event.get("reason", "")))
+            self._end_when_idle()
+
+    def _lose_workers(self) -> None:
+        self.alive = False
+        for worker in self._workers.values():
+            worker.end(None, "its interpreter died")
+        self._workers.clear()
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+
+    async def worker(self) -> Worker:
+        """A worker for one execution: the spare one, or a new fork.
+
+        Raises:
+            EngineError: the zygote has died.
+        """
+        spare, self._spare = self._spare, None
+        if spare is not None and not spare.ended.is_set():
+            return spare
+        if spare is not None:
+            spare.close()
+        return await self._fork()
+
+    async def refill(self) -> None:
+        """Forks a spare ahead of the next execution, where there is none."""
+        if self._spare is None and self.alive and not self._retired:
+            self._spare = await self._fork()
+
+    async def _fork(self) -> Worker:
+        worker = Worker(secrets.token_hex(8), self._directory)
+        self._workers[worker.id] = worker
+        try:
+            worker.make_directories()
+            await self._send(self._order(worker), worker)
+        except BaseException as error:
+            self._workers.pop(worker.id, None)
+            worker.close()
+            if isinstance(error, OSError):
+                raise EngineError(f"no worker could be forked: {error.strerror}") from error
+            raise
+        return worker
+
+    def _order(self, worker: Worker) -> dict[str, Any]:
+        strict = self._engine.strict
+        output = self._surroundings.output or worker.output
+        return {
+            "op": "fork",
+            "id": worker.id,
+            "work": str(worker.work),
+            "directory": str(self._surroundings.directory or worker.work),
+            "write": [str(worker.work), str(output), *map(str, self._surroundings.policy.write)],
+            "environment": {
+                "HOME": "/tmp/home" if strict else str(worker.directory / "home"),  # noqa: S108 - the run's own
+                "TMPDIR": "/tmp" if strict else str(worker.directory / "tmp"),  # noqa: S108
+                "OUTPUT_PATH": str(output),
+            },
+        }
+
+    async def kill(self, worker: Worker) -> None:
+        """Ends the worker's whole run; when the zygote does not, it ends itself and all its runs with it."""
+        if worker.ended.is_set():
+            return
+        with suppress(OSError):
+            await self._send({"op": "kill", "id": worker.id})
+        with anyio.move_on_after(_END_SECONDS):
+            await worker.ended.wait()
+        if not worker.ended.is_set():
+            self._control.shutdown(socket.SHUT_RDWR)
+            self._lose_workers()
+
+    async def _send(self, order: dict[str, Any], worker: Worker | None = None) -> None:
+        data = json.dumps(order).encode()
+        while True:
+            try:
+                socket.send_fds(self._control, [data], worker.theirs if worker else [])
+            except BlockingIOError:
+                await anyio.wait_writable(self._control)
+                continue
+            if worker:
+                worker.handed_over()
+            return
+
+    def retire(self) -> None:
+        """Ends the zygote as soon as no program runs in it."""
+        self._retired = True
+        self._end_when_idle()
+
+    def _end_when_idle(self) -> None:
+        spare = 1 if self._spare is not None and not self._spare.ended.is_set() else 0
+        if self._retired and len(self._workers) == spare:
+            with suppress(OSError):
+                self._control.shutdown(socket.SHUT_RDWR)
+
+
+async def _end(process: anyio.abc.Process) -> None:
+    """Ends the process: bubblewrap takes everything behind it along, a plain zygote ends its runs' supervisors."""
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.aclose()

@@ -1,0 +1,94 @@
+"""The user's program: run as `__main__`, as an interpreter runs it, and ended as an interpreter ends."""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import atexit
+import importlib.machinery
+import os
+import sys
+import threading
+import types
+
+from . import display
+
+TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
+if TYPE_CHECKING:
+    from typing import Any
+
+# Exit status of an interpreter that could not flush its standard streams.
+_NOT_FLUSHED = 120
+_FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+
+
+def run(path: str, code: str | None, args: list[str], report: dict[str, Any]) -> int:
+    """Runs inline `code`, which comes to lie at `path`, or the script there; gives the status that its exit asks for.
+
+    What it shows goes into `report`: the value of a last expression, and the figures it left open.
+    """
+    sys.argv[:] = [path, *args]
+    sys.path.insert(0, os.path.dirname(path))
+    namespace = _main_module(path).__dict__
+    status = 0
+    try:
+        if code is None:
+            with open(path, "rb") as file:
+                exec(compile(file.read(), path, "exec", dont_inherit=True), namespace)  # noqa: S102 - it is our purpose
+        else:
+            _run_cell(code, path, namespace, report)
+    except SystemExit as leaving:
+        status = _exit_status(leaving)
+    report["pictures"] = display.figures()
+    return status
+
+
+def _main_module(path: str) -> types.ModuleType:
+    """A `__main__` as an interpreter makes it for a file."""
+    module = types.ModuleType("__main__")
+    module.__file__ = path
+    module.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
+    module.__dict__["__builtins__"] = sys.modules["builtins"]
+    sys.modules["__main__"] = module
+    return module
+
+
+def _run_cell(code: str, path: str, namespace: dict[str, Any], report: dict[str, Any]) -> None:
+    """Runs `code` from a real file, which tracebacks show, and shows its last expression as a notebook does."""
+    with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
+        file.write(code)
+    tree = ast.parse(code, path)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    compiled = compile(tree, path, "exec", dont_inherit=True)
+    exec(compiled, namespace)  # noqa: S102 - it is our purpose
+    if isinstance(last, ast.Expr):
+        futures = compiled.co_flags & _FUTURES
+        expression = compile(ast.Expression(last.value), path, "eval", futures, dont_inherit=True)
+        report.update(display.shown(eval(expression, namespace)))  # noqa: S307 - it is our purpose
+
+
+def _exit_status(leaving: SystemExit) -> int:
+    """The status of `sys.exit(...)`: a number is itself, None is 0, anything else is printed and is 1."""
+    if leaving.code is None:
+        return 0
+    if isinstance(leaving.code, int):
+        return leaving.code & 0xFF
+    print(leaving.code, file=sys.stderr)
+    return 1
+
+
+def end_interpreter() -> None:
+    """Ends as an interpreter ends, short of tearing the heap down, which with pandas costs more than most runs."""
+    # The interpreter has no public names for the two steps that it takes itself.
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
+    atexit._run_exitfuncs()  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def flush(status: int) -> int:
+    """Flushes the standard streams: one that can't be makes a good end a bad one, as in any interpreter."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):  # noqa: PERF203 - each stream has its own chance
+            status = status or _NOT_FLUSHED
+    return status
