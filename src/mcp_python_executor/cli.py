@@ -13,6 +13,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from mcp_python_executor.execution.model import ExecutionRequest, ExecutionResult, OutputListener
     from mcp_python_executor.sandbox.probe import Walls
+    from mcp_python_executor.server.wire import Wire
     from mcp_python_executor.venvs.model import Venv
 
 PROGRAM = "mcp-python-executor"
@@ -169,25 +171,28 @@ def _settings(options: argparse.Namespace) -> settings_.Settings:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from mcp_python_executor.server.stdio import claim_wire
+    from mcp_python_executor.server.wire import claim_wire
 
-    claim_wire()
-    if os.isatty(0):
+    wire = claim_wire()
+    if os.isatty(wire.incoming):
         _note("serving MCP on standard input and output, as a host starts it; --help tells what else it can do")
     settings = _settings(options)
     _configure_logs(settings)
     import anyio
 
-    anyio.run(_serve_until_closed, settings)
+    anyio.run(_serve_until_closed, settings, wire)
     return 0
 
 
-async def _serve_until_closed(settings: settings_.Settings) -> None:
-    from mcp_python_executor.server.app import serve
+async def _serve_until_closed(settings: settings_.Settings, wire: Wire) -> None:
+    from anyio.to_thread import run_sync
+
     from mcp_python_executor.service import open_service
 
     async with open_service(settings) as service:
-        await serve(service)
+        # It takes 65 bare interpreter starts: meanwhile the service goes on getting ready.
+        app = await run_sync(import_module, "mcp_python_executor.server.app")
+        await app.serve(service, wire)
 
 
 def _configure_logs(settings: settings_.Settings) -> None:

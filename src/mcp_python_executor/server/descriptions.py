@@ -1,0 +1,99 @@
+"""What a model is told about the server and its tools before its first call, with the settings in force."""
+
+from mcp_python_executor.settings import Isolation, NetworkAccess, Settings
+
+
+def instructions(settings: Settings) -> str:
+    """What to know before the first call."""
+    return (
+        "Runs Python programs on the user's machine with execute_python, each in one of several virtual environments. "
+        "Environments start with the standard library and nothing else: add packages with install_packages. Every "
+        f"tool without venvName means the environment {settings.default_venv_name!r}. Each execution is a new process: "
+        "variables do not stay, so give a whole program each time. "
+        f"{_writing(settings)} {_limits(settings)}"
+    )
+
+
+def execute_python(settings: Settings) -> str:
+    """The description of execute_python."""
+    return f"""\
+Run a Python program and get what it printed, the value of its last expression, the error it raised and the files it \
+made.
+
+Give exactly one of code (a whole program) and scriptPath (the absolute path of an existing script, run in its own \
+folder). Each execution is a new process: variables and imports do not stay from one call to the next.
+
+- Packages: only the standard library is there until install_packages adds more; list_packages tells what is installed.
+- Input: the program reads inputData on standard input, one element a line. Without it input() raises EOFError at once.
+- Files: {_writing(settings)}{_reading(settings)}
+- Figures that matplotlib leaves open come back as pictures without being saved.
+- {_limits(settings)}
+
+A program that fails is a result: status, error with traceback, and what it printed until then."""
+
+
+def _writing(settings: Settings) -> str:
+    if settings.isolation is Isolation.NONE:
+        place = f"it is {settings.output_path}" if settings.output_path else "it is a fresh directory each time"
+        return f"Write files under os.environ['OUTPUT_PATH']; {place}."
+    if settings.output_path:
+        return (
+            "Write files that shall stay under os.environ['OUTPUT_PATH']: they are then on the user's machine at "
+            f"{settings.output_path}, and later executions see them. Nowhere else does anything stay."
+        )
+    return (
+        "Write files to the working directory or os.environ['OUTPUT_PATH']: both are fresh for each execution, and the "
+        "result lists what was written. Later executions do not see it."
+    )
+
+
+def _reading(settings: Settings) -> str:
+    if settings.isolation is Isolation.NONE:
+        return ""
+    if settings.read_paths:
+        return f" Of the user's files it can read {', '.join(map(str, settings.read_paths))} and nothing else."
+    return " The user's own files can't be read."
+
+
+def _limits(settings: Settings) -> str:
+    network = "with network" if settings.network_access is NetworkAccess.FULL else "no network"
+    if settings.isolation is Isolation.NONE:
+        network = "no isolation: a program has all the user's rights"
+    return (
+        f"Limits: {settings.execution_timeout_ms / 1000:g} s, {settings.max_memory_mb} MB of memory, "
+        f"{settings.max_output_bytes} bytes of each output shown, {network}."
+    )
+
+
+INSTALL_PACKAGES = """\
+Install Python packages into an environment, with what they need; an environment that does not exist is made first.
+
+Takes requirements as pip does: names, versions, extras. All of them are installed or, on an error, nothing changes. \
+Asking again for what is installed does nothing. Use the distribution's name, which may differ from the import's: \
+opencv-python for cv2, scikit-learn for sklearn, pillow for PIL."""
+
+UNINSTALL_PACKAGES = """\
+Remove Python packages from an environment, and what only they needed. Either all are removed or nothing is changed."""
+
+LIST_PACKAGES = """\
+List the installed packages of an environment, with versions; the standard library needs no installing and is not \
+listed."""
+
+LIST_VENVS = """\
+List every environment: name, description, Python version, number of packages, state. The default one is marked."""
+
+CREATE_VENV = """\
+Make an empty environment: the standard library and nothing else. install_packages makes a missing one by itself; use \
+this for a certain Python version or a description."""
+
+DELETE_VENV = """\
+Delete an environment with its packages, for good. The default environment needs confirm: true. Programs that run in \
+it still end normally."""
+
+SET_VENV_DESCRIPTION = """\
+Change the description of an environment: what it is for, as list_venvs shows it."""
+
+HEALTH_CHECK = """\
+Tell whether the server can do its work: isolation, limits, executions, environments, disk, and every problem with \
+its cure. Call it when executions fail for no reason of the program's own. With venvName, checks that environment in \
+depth."""

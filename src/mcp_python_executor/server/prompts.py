@@ -1,0 +1,51 @@
+"""Ready prompts: what a person picks from a menu instead of typing it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import MCPServer
+from pydantic import Field
+
+
+def add_prompts(server: MCPServer[Any]) -> None:
+    """Gives `server` its prompts."""
+
+    @server.prompt(name="execute-python", title="Do it in Python")
+    async def _execute_python(
+        task: Annotated[str, Field(description="what shall be computed, made or found out")],
+    ) -> str:
+        """Write a program for a task, run it, and report what it found."""
+        return (
+            f"{task}\n\n"
+            "Write a Python program for this and run it with execute_python. Install what it needs with "
+            "install_packages. If it fails, read the error, mend the program and run it again. Then tell me the result "
+            "in a few sentences, with the numbers it printed and where its files are."
+        )
+
+    @server.prompt(name="debug-python", title="Find the fault in a program")
+    async def _debug_python(
+        code: Annotated[str, Field(description="the program that fails")],
+        problem: Annotated[str, Field(description="what goes wrong, if known")] = "",
+    ) -> str:
+        """Run a failing program, find the cause of the failure and mend it."""
+        observed = f"What goes wrong: {problem}\n\n" if problem else ""
+        return (
+            f"This Python program has a fault:\n\n```python\n{code}\n```\n\n{observed}"
+            "Run it with execute_python and read what it prints and raises. Find the cause, change as little as it "
+            "needs, and run the changed program to prove that it works. Then show me the change and say what was wrong."
+        )
+
+    @server.prompt(name="install-packages", title="Set up an environment")
+    async def _install_packages(
+        purpose: Annotated[str, Field(description="what the environment is for")],
+        venv: Annotated[str, Field(description="its name; left out: the default environment")] = "",
+    ) -> str:
+        """Choose and install the packages for a purpose, and prove that they work."""
+        place = f"the environment {venv!r}" if venv else "the default environment"
+        return (
+            f"Set up {place} for this purpose: {purpose}\n\n"
+            "Look with list_packages at what is there. Choose the fewest well-kept packages that serve the purpose, "
+            "install them with install_packages, and import each of them in one execute_python call to prove that they "
+            "work. Then list them with a word on what each is for."
+        )

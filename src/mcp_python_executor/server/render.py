@@ -1,0 +1,244 @@
+"""Results and errors as MCP content: the one place that makes a CallToolResult."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar, cast
+
+from mcp_types import CallToolResult, ContentBlock, ImageContent, TextContent
+
+from mcp_python_executor.execution.model import ExecutionResult, Picture, Status
+from mcp_python_executor.health import Health
+from mcp_python_executor.limits import MEBIBYTE, LimitHit
+from mcp_python_executor.server.outputs import (
+    DeletionOutput,
+    ExecutionOutput,
+    HealthOutput,
+    OneVenvOutput,
+    Output,
+    PackageOutput,
+    PackageReportOutput,
+    PackagesOutput,
+    VenvOutput,
+    VenvsOutput,
+)
+from mcp_python_executor.venvs.model import Change, Package, PackageReport, Venv
+
+# A larger picture costs a model more than it can see in it, and some hosts refuse the whole answer.
+_INLINE_PICTURE_BYTES = MEBIBYTE
+
+T = TypeVar("T")
+
+
+def clean(value: T) -> T:
+    """`value` with every lone surrogate in its strings replaced: they are not Unicode, and no UTF-8 text holds them.
+
+    Any program can print one; it would end the connection.
+    """
+    return cast("T", _cleaned(value))
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return _cleaned_text(value)
+    if isinstance(value, dict):
+        return {_cleaned(key): _cleaned(item) for key, item in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list):
+        return [_cleaned(item) for item in cast("list[Any]", value)]
+    return value
+
+
+def _cleaned_text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def failure(message: str) -> CallToolResult:
+    """A call that could not be done, in words that the next call can act on."""
+    return CallToolResult(content=[TextContent(text=clean(message))], is_error=True)
+
+
+def _result(
+    text: str, output: Output, *, pictures: Sequence[ContentBlock] = (), is_error: bool = False
+) -> CallToolResult:
+    return CallToolResult(
+        content=[TextContent(text=clean(text)), *pictures],
+        structured_content=clean(output.model_dump(exclude_none=True)),
+        is_error=is_error,
+    )
+
+
+def _lines(parts: Iterable[str]) -> str:
+    return "\n".join(part for part in parts if part)
+
+
+# An execution
+
+
+def execution(result: ExecutionResult) -> CallToolResult:
+    """What a person wants to read: output first, then what went wrong, then what was made."""
+    small = [picture for picture in result.pictures if len(picture.data) <= _INLINE_PICTURE_BYTES]
+    return _result(
+        _execution_text(result),
+        ExecutionOutput.of(result),
+        pictures=[_image(picture) for picture in small],
+        is_error=result.status is not Status.OK,
+    )
+
+
+def _image(picture: Picture) -> ImageContent:
+    return ImageContent(data=base64.b64encode(picture.data).decode("ascii"), mime_type=picture.mime_type)
+
+
+def _execution_text(result: ExecutionResult) -> str:
+    said = _lines(
+        [
+            result.stdout.rstrip("\n"),
+            _labelled("Standard error:", result.stderr.rstrip("\n")),
+            result.result or "",
+            *_ending(result),
+        ]
+    )
+    return _lines([said or "The program printed nothing.", *_notes(result)])
+
+
+def _labelled(label: str, text: str) -> str:
+    return f"{label}\n{text}" if text else ""
+
+
+def _ending(result: ExecutionResult) -> Iterable[str]:
+    if result.error is not None:
+        yield result.error.traceback.rstrip("\n") or f"{result.error.type}: {result.error.message}"
+        if result.error.hint:
+            yield f"Hint: {result.error.hint}"
+    if result.limit is not None:
+        yield _limit(result.limit)
+    elif result.status is Status.TIMEOUT:
+        yield "The program was stopped at its time limit."
+    elif result.status is Status.MEMORY_EXCEEDED:
+        yield "The program was stopped at its memory limit."
+    if result.signal and result.limit is None:
+        yield f"The program was ended by {result.signal}."
+    elif result.exit_code and result.error is None:
+        yield f"The program exited with status {result.exit_code}."
+
+
+def _limit(hit: LimitHit) -> str:
+    raised = f"; {hit.setting} raises it" if hit.setting else ""
+    return f"The program hit its limit: {hit.name} {hit.value:g}{raised}."
+
+
+def _notes(result: ExecutionResult) -> Iterable[str]:
+    for stream, cut in (("stdout", result.stdout_truncated), ("stderr", result.stderr_truncated)):
+        if cut:
+            yield f"{stream} was cut in the middle; the whole is in execution://{result.execution_id}/{stream}."
+    for picture in result.pictures:
+        if len(picture.data) > _INLINE_PICTURE_BYTES:
+            yield f"A picture of {_size(len(picture.data))} was too large to show; save it to a file to keep it."
+    if result.files:
+        yield "Files written:"
+        yield from (f"- {file.path} ({_size(file.size)})" for file in result.files)
+    if result.isolation == "none":
+        yield "This ran without isolation (ISOLATION=none)."
+
+
+def _size(count: float) -> str:
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
+
+
+# Environments
+
+
+def venvs(found: Sequence[Venv]) -> CallToolResult:
+    """Every environment, one a line."""
+    text = _lines(_venv(venv) for venv in found) or "There are no environments yet; create_venv makes one."
+    return _result(text, VenvsOutput(venvs=[VenvOutput.of(venv) for venv in found]))
+
+
+def venv(value: Venv, done: str) -> CallToolResult:
+    """One environment, and what was `done` to it."""
+    return _result(f"{done}: {_venv(value)}", OneVenvOutput(venv=VenvOutput.of(value)))
+
+
+def _venv(venv: Venv) -> str:
+    mark = " (default)" if venv.is_default else ""
+    count = f"{venv.package_count} package{'' if venv.package_count == 1 else 's'}"
+    state = f"{venv.status}: {venv.problem}" if venv.problem else str(venv.status)
+    described = f" - {venv.description}" if venv.description else ""
+    return f"{venv.name}{mark}: Python {venv.python_version}, {count}, {state}{described}"
+
+
+def deletion(venv_name: str, deleted: bool) -> CallToolResult:
+    """Whether an environment was deleted."""
+    text = f"Deleted environment {venv_name!r}." if deleted else f"Environment {venv_name!r} was not deleted."
+    return _result(text, DeletionOutput(venv_name=venv_name, deleted=deleted))
+
+
+# Packages
+
+
+def packages(venv_name: str, found: Sequence[Package]) -> CallToolResult:
+    """The packages of an environment: first those that were asked for, then what they brought."""
+    requested = ", ".join(f"{package.name} {package.version}" for package in found if package.requested)
+    pulled = ", ".join(f"{package.name} {package.version}" for package in found if not package.requested)
+    text = _lines(
+        [
+            f"Requested in {venv_name!r}: {requested}" if requested else "",
+            f"Pulled in by them: {pulled}" if pulled else "",
+        ]
+    )
+    return _result(
+        text or f"Environment {venv_name!r} has the standard library and nothing else; install_packages adds packages.",
+        PackagesOutput(venv_name=venv_name, packages=[PackageOutput.of(package) for package in found]),
+    )
+
+
+def package_report(report: PackageReport) -> CallToolResult:
+    """What a package operation did."""
+    changed = ", ".join(f"{one.name} {one.previous_version} -> {one.version}" for one in report.changed)
+    did = [
+        f"Created environment {report.venv_name!r}." if report.created else "",
+        _changes("Added", report.added),
+        f"Changed: {changed}" if changed else "",
+        _changes("Removed", report.removed),
+    ]
+    return _result(
+        _lines(did) or f"Nothing to do: environment {report.venv_name!r} is as asked already.",
+        PackageReportOutput.of(report),
+    )
+
+
+def _changes(verb: str, changes: Sequence[Change]) -> str:
+    return f"{verb}: {', '.join(f'{change.name} {change.version}' for change in changes)}" if changes else ""
+
+
+# Health
+
+
+def health(value: Health) -> CallToolResult:
+    """The state of the server: first what is wrong."""
+    text = _lines(
+        [
+            f"Status: {value.status}",
+            *(f"Problem: {problem}" for problem in value.problems),
+            f"Version: {value.version}, Python {value.python}, uv {value.uv}, up {value.uptime_seconds:.0f} s",
+            f"Isolation: {_facts(value.isolation)}",
+            f"Limits: {_facts(value.limits)}",
+            f"Executions: {_facts(value.executions)}",
+            f"Disk: {_facts(value.disk)}",
+            *(f"Environment: {_facts(venv)}" for venv in value.venvs),
+        ]
+    )
+    return _result(text, HealthOutput.of(value))
+
+
+def _facts(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_facts(item)}" for key, item in cast("dict[str, Any]", value).items())
+    if isinstance(value, list):
+        return "(" + "; ".join(_facts(item) for item in cast("list[Any]", value)) + ")"
+    return str(value)
