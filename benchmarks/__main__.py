@@ -1,0 +1,140 @@
+"""`python -m benchmarks` prints a table: calls through a connected client against plain processes of the same work.
+
+The floor of a program is a bare start of the environment's own interpreter (`python -I -c CODE`); the floor of an
+install is raw uv (`uv venv` and `uv pip install`) with a cache of the same contents.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import anyio
+from mcp import Client, StdioServerParameters
+from uv import find_uv_bin
+
+from benchmarks.measure import Case, Figures, measure
+
+NUMPY = """
+import numpy as np
+print(np.linalg.norm(np.arange(10_000.0).reshape(100, 100)))
+"""
+PANDAS = """
+import pandas as pd
+frame = pd.DataFrame({"key": [n % 7 for n in range(10_000)], "value": range(10_000)})
+print(frame.groupby("key").value.mean())
+"""
+PLOT = """
+import os
+import matplotlib
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+plt.plot([1, 3, 2])
+plt.savefig(os.path.join(os.environ.get("OUTPUT_PATH", "."), "plot.png"))
+plt.close()
+"""
+# Each with the share of its floor that it may take, where that is settled.
+PROGRAMS = {
+    "print(1)": ("print(1)", 0.5),
+    "numpy": (NUMPY, 0.15),
+    "pandas group-by": (PANDAS, None),
+    "plot saved": (PLOT, None),
+}
+VENV = "bench"
+# An environment that exists already would be installed in no time: each round asks for numpy and another few of these.
+SMALL = ("idna", "six", "toml", "wcwidth", "zipp")
+
+
+class Bench:
+    """A connected client and the floors that belong to it, in a directory of their own."""
+
+    def __init__(self, client: Client, directory: Path) -> None:
+        self._client = client
+        self._directory = directory
+        self._environment = os.environ | {"UV_CACHE_DIR": str(directory / "cache"), "OUTPUT_PATH": str(directory)}
+
+    async def call(self, tool: str, **arguments: Any) -> None:
+        """Calls a tool, which has to succeed."""
+        result = await self._client.call_tool(tool, arguments)
+        if result.is_error:
+            raise SystemExit(f"{tool} failed: {result.content}")
+
+    def run(self, *command: str | Path) -> None:
+        """Runs a plain process to its end."""
+        subprocess.run(command, env=self._environment, cwd=self._directory, capture_output=True, check=True)
+
+    def program(self, name: str, rounds: int) -> Case:
+        """A program run by the tool, and by the environment's interpreter."""
+        code, mark = PROGRAMS[name]
+        python = self._directory / "venvs" / VENV / "bin" / "python"
+
+        async def work(_: int) -> None:
+            await self.call("execute_python", code=code, venvName=VENV)
+
+        async def floor(_: int) -> None:
+            self.run(python, "-I", "-c", code)
+
+        return Case(name, work, floor, rounds, warm_up=10, mark=mark)
+
+    def install(self, rounds: int) -> Case:
+        """numpy into an environment that does not exist yet, by the tool and by uv."""
+        choices = [few for size in range(len(SMALL), -1, -1) for few in combinations(SMALL, size)]
+        uv = find_uv_bin()
+
+        async def work(number: int) -> None:
+            await self.call("install_packages", packages=["numpy", *choices[number]], venvName=f"made{number}")
+
+        async def floor(number: int) -> None:
+            venv = self._directory / f"raw{number}"
+            self.run(uv, "venv", "--python", sys.executable, venv)
+            self.run(uv, "pip", "install", "--python", venv, "numpy", *choices[number])
+
+        return Case("install numpy", work, floor, min(rounds, len(choices) - 1), warm_up=1, mark=1.5)
+
+    def empty_call(self, rounds: int) -> Case:
+        """What a call costs that does next to nothing, against a bare interpreter's start."""
+
+        async def work(_: int) -> None:
+            await self.call("list_venvs")
+
+        async def floor(_: int) -> None:
+            self.run(sys.executable, "-I", "-c", "pass")
+
+        return Case("list_venvs", work, floor, rounds, warm_up=3)
+
+
+async def main(rounds: int, installs: int) -> None:
+    """Measures every case and prints its row as it is known."""
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
+        directory = Path(name)
+        settings = {"VENVS_BASE_PATH": str(directory / "venvs"), "LOG_LEVEL": "error"}
+        server = StdioServerParameters(
+            command=sys.executable, args=["-m", "mcp_python_executor"], env=os.environ | settings
+        )
+        async with Client(server) as client:
+            bench = Bench(client, directory)
+            await bench.call("install_packages", packages=["numpy", "pandas", "matplotlib"], venvName=VENV)
+            print(f"{'':16} {'median':>10} {'floor':>10} {'ratio':>7} {'mark':>6}")
+            programs = [bench.program(program, rounds) for program in PROGRAMS]
+            for case in (*programs, bench.install(installs), bench.empty_call(rounds)):
+                print(row(case, await measure(case)), flush=True)
+
+
+def row(case: Case, figures: Figures) -> str:
+    """The case's line of the table, times in milliseconds."""
+    work, floor = (statistics.median(seconds) * 1000 for seconds in (figures.work, figures.floor))
+    mark = "" if case.mark is None else f"{case.mark:6.2f} {'kept' if figures.ratio <= case.mark else 'MISSED'}"
+    return f"{case.name:16} {work:7.1f} ms {floor:7.1f} ms {figures.ratio:7.3f} {mark}".rstrip()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=50, help="of each program (default: 50)")
+    parser.add_argument("--installs", type=int, default=8, help="rounds of the install (default: 8)")
+    options = parser.parse_args()
+    anyio.run(main, options.rounds, options.installs)
