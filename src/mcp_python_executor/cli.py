@@ -8,14 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import signal
 import sys
+import tempfile
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import unquote
 
 from mcp_python_executor import settings as settings_
 from mcp_python_executor.errors import ExecutorError, InvalidArgument
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 
     from anyio.streams.memory import MemoryObjectReceiveStream
 
-    from mcp_python_executor.execution.model import ExecutionRequest, ExecutionResult, OutputListener
+    from mcp_python_executor.execution.model import Artifact, ExecutionRequest, ExecutionResult, OutputListener
     from mcp_python_executor.sandbox.probe import Walls
     from mcp_python_executor.server.wire import Wire
-    from mcp_python_executor.venvs.model import Venv
+    from mcp_python_executor.service import Service
 
 PROGRAM = "mcp-python-executor"
 
@@ -208,6 +209,9 @@ def _run(options: argparse.Namespace) -> int:
     settings = _settings(options)
     _configure_terminal_logs(settings)
     request = _request(options, settings)
+    if request.script is not None:  # whoever names a file at the terminal may have it run
+        roots = (*settings.script_roots, request.script.resolve().parent)
+        settings = replace(settings, script_roots=roots)
     import anyio
 
     result = anyio.run(_execute, settings, request)
@@ -242,8 +246,24 @@ async def _execute(settings: settings_.Settings, request: ExecutionRequest) -> E
     async with _ended_by_signals(), open_service(settings) as service:
         async with _terminal() as listener:
             result = await service.execute(request, listener)
+        for file in result.files:
+            _note(f"wrote {await _kept(service, result, file)} ({file.size:,} bytes)")
         _report(result, service.walls)
     return result
+
+
+async def _kept(service: Service, result: ExecutionResult, file: Artifact) -> str:
+    """Where `file` stays: what lies elsewhere than under OUTPUT_PATH goes with the service, so it is copied."""
+    import anyio
+
+    output = service.settings.output_path
+    if output and file.path.is_relative_to(output):
+        return repr(str(file.path))
+    name = unquote(file.uri.partition("/files/")[2], errors="surrogateescape")
+    copy = anyio.Path(tempfile.gettempdir(), f"{PROGRAM}-{result.execution_id}", name)
+    await copy.parent.mkdir(parents=True, exist_ok=True)
+    await copy.write_bytes(await service.read_file(result.execution_id, name))
+    return repr(str(copy))
 
 
 @asynccontextmanager
@@ -302,8 +322,6 @@ def _report(result: ExecutionResult, walls: Walls) -> None:
         print(result.error.traceback.rstrip(), file=sys.stderr)
         if result.error.hint:
             _note(result.error.hint)
-    for file in result.files:
-        _note(f"wrote {file.path} ({file.size:,} bytes)")
     if result.limit is not None:
         way_out = f"; raise it with {result.limit.setting}" if result.limit.setting else ""
         _note(f"hit the limit {result.limit.name}={result.limit.value:g}{way_out}")
@@ -348,7 +366,7 @@ def _venv_list(options: argparse.Namespace) -> int:
 
     venvs = anyio.run(_list_venvs, settings)
     if options.json:
-        print(json.dumps([_camel(asdict(venv)) for venv in venvs], default=str, indent=2))
+        print(json.dumps(venvs, indent=2))
         return 0
     rows = [("NAME", "PYTHON", "PACKAGES", "LAST USED", "STATUS", "DESCRIPTION")]
     rows += [_row(venv) for venv in venvs]
@@ -358,29 +376,28 @@ def _venv_list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _row(venv: Venv) -> tuple[str, ...]:
-    used = f"{venv.last_used_at:%Y-%m-%d %H:%M}" if venv.last_used_at else "never"
-    name = f"{venv.name} (default)" if venv.is_default else venv.name
-    status = f"{venv.status}: {venv.problem}" if venv.problem else str(venv.status)
-    return name, venv.python_version, str(venv.package_count), used, status, venv.description
+def _row(venv: dict[str, Any]) -> tuple[str, ...]:
+    name = f"{venv['name']} (default)" if venv["isDefault"] else venv["name"]
+    used = venv["lastUsedAt"] or "never"
+    status = f"{venv['status']}: {venv['problem']}" if "problem" in venv else venv["status"]
+    return name, venv["pythonVersion"], str(venv["packageCount"]), used[:16], status, venv["description"]
 
 
-async def _list_venvs(settings: settings_.Settings) -> list[Venv]:
+async def _list_venvs(settings: settings_.Settings) -> list[dict[str, Any]]:
     from mcp_python_executor.service import open_service
 
     async with open_service(settings) as service:
-        return await service.venvs.list()
-
-
-def _camel(value: dict[str, Any]) -> dict[str, Any]:
-    return {re.sub(r"_(.)", lambda found: found[1].upper(), key): item for key, item in value.items()}
+        await service.wait_for_default(settings.default_venv_name)
+        return (await service.health()).venvs
 
 
 def _doctor(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    from mcp_python_executor.sandbox.probe import probe_walls
+    import anyio
 
-    walls = probe_walls()
+    from mcp_python_executor.sandbox.probe import probe
+
+    walls = anyio.run(probe)
     if options.json:
         report = {"strict": walls.strict, "walls": [asdict(wall) for wall in walls.walls]}
         print(json.dumps(report, indent=2))
