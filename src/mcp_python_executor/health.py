@@ -1,14 +1,30 @@
-"""What `health_check` and `doctor` tell about the server, its environments and its walls."""
+"""What `health_check` tells about the server, its executions, its walls and its environments."""
 
+import platform
+import shutil
 from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import version
 from typing import Any
+
+import anyio.to_thread
+
+from mcp_python_executor.execution.runner import Runner
+from mcp_python_executor.limits import MEBIBYTE
+from mcp_python_executor.sandbox.probe import Walls
+from mcp_python_executor.settings import Isolation, Settings
+from mcp_python_executor.venvs.model import Venv, VenvStatus
+from mcp_python_executor.venvs.operations import Venvs
+
+# With less free than this an install of a plotting stack fails half-way.
+_LOW_DISK_BYTES = 1024 * MEBIBYTE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """The state of the server. `status` is `ok`, `degraded` or `failing`, and `problems` says why.
 
-    The mappings are JSON-ready, keys in camelCase, times in seconds or ISO 8601, sizes in bytes.
+    The mappings are JSON-ready, keys in camelCase, times in milliseconds or ISO 8601, sizes in bytes unless named else.
     """
 
     status: str
@@ -22,3 +38,108 @@ class Health:
     executions: dict[str, Any]
     disk: dict[str, Any]
     venvs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+async def examine(
+    settings: Settings,
+    walls: Walls,
+    venvs: Venvs,
+    runner: Runner,
+    *,
+    uptime_seconds: float,
+    default_failure: str,
+    venv_name: str,
+) -> Health:
+    """Looks at everything now; `venv_name` asks for one environment in depth.
+
+    Raises:
+        InvalidArgument: no such environment.
+    """
+    shown = [await venvs.get(venv_name)] if venv_name else await venvs.list()
+    usage = await anyio.to_thread.run_sync(shutil.disk_usage, settings.venvs_base_path)
+    failing = [f"default environment: {default_failure}"] if default_failure else []
+    if settings.isolation is Isolation.STRICT and not walls.strict:
+        failing.append(f"execution refuses, walls are missing: {walls.missing}")
+    degraded = [f"environment {venv.name!r}: {venv.problem}" for venv in shown if venv.status is VenvStatus.BROKEN]
+    if usage.free < _LOW_DISK_BYTES:
+        degraded.append(f"only {usage.free // MEBIBYTE} MB are free at {str(settings.venvs_base_path)!r}")
+    return Health(
+        status="failing" if failing else "degraded" if degraded else "ok",
+        problems=[*failing, *degraded],
+        version=version("mcp-python-executor"),
+        uptime_seconds=uptime_seconds,
+        python=platform.python_version(),
+        uv=version("uv"),
+        isolation=_isolation(settings, walls),
+        limits=_limits(settings),
+        executions=_executions(runner),
+        disk={"path": str(settings.venvs_base_path), "freeBytes": usage.free, "totalBytes": usage.total},
+        venvs=[await _venv(venvs, venv, deep=bool(venv_name)) for venv in shown],
+    )
+
+
+def _isolation(settings: Settings, walls: Walls) -> dict[str, Any]:
+    return {
+        "mode": str(settings.isolation),
+        "strictPossible": walls.strict,
+        "network": str(settings.network_access),
+        "landlockAbi": walls.landlock_abi,
+        "walls": [
+            {"name": wall.name, "stands": wall.stands, "detail": wall.detail, "remedy": wall.remedy}
+            for wall in walls.walls
+        ],
+    }
+
+
+def _limits(settings: Settings) -> dict[str, Any]:
+    limits = settings.limits
+    return {
+        "memoryMb": settings.max_memory_mb,
+        "timeoutMs": settings.execution_timeout_ms,
+        "concurrentExecutions": limits.concurrent,
+        "queuedExecutions": limits.queued,
+        "outputBytes": limits.inline_output_bytes,
+        "keptOutputBytes": limits.kept_output_bytes,
+        "processes": limits.processes,
+        "openFiles": limits.open_files,
+        "fileBytes": limits.file_bytes,
+        "temporaryBytes": limits.temporary_bytes,
+        "packageTimeoutMs": settings.package_timeout_ms,
+    }
+
+
+def _executions(runner: Runner) -> dict[str, Any]:
+    metrics = runner.metrics
+    return {
+        "running": runner.running,
+        "queued": runner.queued,
+        "totals": {str(status): count for status, count in metrics.totals.items()},
+        "latencyMs": {name: round(seconds * 1000, 2) for name, seconds in metrics.percentiles().items()},
+        "peakMemoryMb": round(metrics.peak_memory_bytes / MEBIBYTE, 1),
+    }
+
+
+async def _venv(venvs: Venvs, venv: Venv, *, deep: bool) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "name": venv.name,
+        "description": venv.description,
+        "isDefault": venv.is_default,
+        "path": str(venv.path),
+        "pythonVersion": venv.python_version,
+        "packageCount": venv.package_count,
+        "createdAt": _iso(venv.created_at),
+        "lastUsedAt": _iso(venv.last_used_at),
+        "status": str(venv.status),
+    }
+    if venv.problem:
+        told["problem"] = venv.problem
+    if deep and venv.status is not VenvStatus.BROKEN:
+        packages = await venvs.packages(venv.name)
+        told["packages"] = [
+            {"name": package.name, "version": package.version, "requested": package.requested} for package in packages
+        ]
+    return told
+
+
+def _iso(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None

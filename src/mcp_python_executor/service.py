@@ -1,1 +1,191 @@
-"""The engine: one async context manager that wires the floors below."""
+"""The engine: one async context manager that wires the floors below, in the order in which a start can fail."""
+
+import os
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from mcp_python_executor import health
+from mcp_python_executor.errors import ExecutorError, SettingsError, WallsMissing
+from mcp_python_executor.execution import scripts
+from mcp_python_executor.execution.model import ExecutionRequest, ExecutionResult, Interpreter, OutputListener
+from mcp_python_executor.execution.runner import Runner
+from mcp_python_executor.execution.runs import open_runs
+from mcp_python_executor.execution.surroundings import Surroundings, surroundings
+from mcp_python_executor.execution.zygote import Engine
+from mcp_python_executor.execution.zygotes import Zygotes, open_zygotes
+from mcp_python_executor.health import Health
+from mcp_python_executor.sandbox import bubblewrap
+from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.sandbox.probe import Walls, probe
+from mcp_python_executor.settings import Isolation, Settings
+from mcp_python_executor.venvs import requirements
+from mcp_python_executor.venvs.model import Generation
+from mcp_python_executor.venvs.operations import Venvs, open_venvs
+
+log = structlog.get_logger()
+
+
+class Service:
+    """Everything that tools and commands ask for. Make it with `open_service`."""
+
+    def __init__(self, settings: Settings, walls: Walls, venvs: Venvs, zygotes: Zygotes, runner: Runner) -> None:
+        self.settings, self.walls, self.venvs = settings, walls, venvs
+        self._zygotes, self._runner = zygotes, runner
+        self._started = time.monotonic()
+        self._default_made = anyio.Event()
+        self._default_failure: ExecutorError | None = None
+
+    async def execute(self, request: ExecutionRequest, listener: OutputListener | None = None) -> ExecutionResult:
+        """Runs a program in the environment that the request names; `listener` hears its output as it comes.
+
+        Raises:
+            InvalidArgument: no such environment, or a script that may not be run.
+            WallsMissing: this machine lacks walls that ISOLATION=strict asks for.
+            ExecutorError: it could not be run.
+        """
+        self._check_walls()
+        script = None
+        if request.script is not None:
+            script = await anyio.to_thread.run_sync(scripts.check, request.script, self.settings.script_roots)
+        await self.wait_for_default(request.venv_name)
+        async with self.venvs.lease(request.venv_name) as generation:
+            return await self._runner.execute(request, await self._surroundings(generation, script), listener)
+
+    def _check_walls(self) -> None:
+        if self.settings.isolation is Isolation.STRICT and not self.walls.strict:
+            raise WallsMissing(
+                f"code does not run here, for ISOLATION=strict needs more walls: {self.walls.missing}; or choose "
+                "ISOLATION=none (--isolation none), which runs code as a plain process with all your rights"
+            )
+
+    async def _surroundings(self, generation: Generation, script: Path | None) -> Surroundings:
+        interpreter = Interpreter(
+            generation.id, generation.python, generation.path, generation.base_prefix, generation.python_version
+        )
+        if script is None:
+            return surroundings(self.settings, interpreter, None, os.environ)
+        return await anyio.to_thread.run_sync(surroundings, self.settings, interpreter, script, os.environ)
+
+    async def wait_for_default(self, venv_name: str) -> None:
+        """Returns once the default environment is there, if `venv_name` is that one; others are not waited for.
+
+        Raises:
+            ExecutorError: it could not be made.
+        """
+        if venv_name == self.settings.default_venv_name:
+            await self._default_made.wait()
+            if self._default_failure is not None:
+                raise self._default_failure
+
+    async def ensure_default(self, packages: Sequence[str]) -> None:
+        """Makes the default environment where it is missing, and warms its interpreter for the first call."""
+        name = self.settings.default_venv_name
+        try:
+            await self.venvs.ensure(name, list(packages))
+        except ExecutorError as error:
+            log.warning("default_venv_failed", venv=name, reason=str(error))
+            self._default_failure = error
+        finally:
+            self._default_made.set()
+        if self._default_failure is None and (self.walls.strict or self.settings.isolation is Isolation.NONE):
+            await self._warm(name)
+
+    async def _warm(self, name: str) -> None:
+        try:
+            async with self.venvs.lease(name) as generation:
+                zygote = await self._zygotes.zygote(await self._surroundings(generation, None))
+                await zygote.refill()
+        except ExecutorError as error:
+            log.warning("zygote_not_warmed", venv=name, reason=str(error))
+
+    async def health(self, venv_name: str = "") -> Health:
+        """The state of the server, and of one or all environments.
+
+        Raises:
+            InvalidArgument: no such environment.
+        """
+        return await health.examine(
+            self.settings,
+            self.walls,
+            self.venvs,
+            self._runner,
+            uptime_seconds=time.monotonic() - self._started,
+            default_failure=str(self._default_failure or ""),
+            venv_name=venv_name,
+        )
+
+    async def read_file(self, execution_id: str, name: str) -> bytes:
+        """The bytes of a file that an execution's result lists.
+
+        Raises:
+            InvalidArgument: it lists none of that name.
+        """
+        return await anyio.to_thread.run_sync(self._runner.records.file, execution_id, name)
+
+    async def read_stream(self, execution_id: str, stream: str) -> bytes:
+        """The whole of an output (`stdout` or `stderr`) that a result carries cut.
+
+        Raises:
+            InvalidArgument: nothing of that execution is kept.
+        """
+        path = self._runner.records.stream(execution_id, stream)
+        return await anyio.Path(path).read_bytes()
+
+
+@asynccontextmanager
+async def open_service(settings: Settings) -> AsyncGenerator[Service]:
+    """The engine for `settings`; everything it started is gone when the context ends.
+
+    Raises:
+        ExecutorError: of the class for its cause; the start stops there.
+    """
+    packages = _preinstalled(settings)
+    _make_output_path(settings.output_path)
+    walls = await probe()
+    log.info("walls", strict=walls.strict, isolation=settings.isolation, missing=walls.missing)
+
+    def confine(policy: Policy, argv: Sequence[str]) -> list[str]:
+        return bubblewrap.command(walls.bubblewrap, policy, argv) if walls.bubblewrap else list(argv)
+
+    async with open_venvs(
+        settings.venvs_base_path,
+        default_name=settings.default_venv_name,
+        timeout_seconds=settings.package_timeout_ms / 1000,
+        confine=confine,
+    ) as venvs:
+        with open_runs(settings.venvs_base_path / ".runs") as runs:
+            outer = walls.bubblewrap if settings.isolation is Isolation.STRICT else None
+            async with (
+                anyio.create_task_group() as tasks,
+                open_zygotes(Engine(outer, runs, settings.limits)) as zygotes,
+            ):
+                service = Service(settings, walls, venvs, zygotes, Runner(zygotes, tasks))
+                tasks.start_soon(service.ensure_default, packages)
+                try:
+                    yield service
+                finally:
+                    tasks.cancel_scope.cancel()
+
+
+def _preinstalled(settings: Settings) -> list[str]:
+    try:
+        return [str(requirement) for requirement in requirements.parse(settings.preinstalled_packages or [])]
+    except ExecutorError as error:
+        raise SettingsError(f"PREINSTALLED_PACKAGES={settings.preinstalled_packages!r}: {error}") from error
+
+
+def _make_output_path(path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"OUTPUT_PATH={str(path)!r} can't be made: {error.strerror}; name a writable folder"
+        ) from error

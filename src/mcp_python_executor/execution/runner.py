@@ -24,8 +24,9 @@ from mcp_python_executor.execution.model import (
 )
 from mcp_python_executor.execution.outputs import Output
 from mcp_python_executor.execution.report import Report, ReportedError
+from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import Worker
-from mcp_python_executor.execution.zygote import Surroundings, Zygote
+from mcp_python_executor.execution.zygote import Zygote
 from mcp_python_executor.execution.zygotes import Zygotes
 from mcp_python_executor.limits import MEBIBYTE, LimitHit, Limits
 

@@ -7,19 +7,19 @@ import struct
 import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import anyio
-import anyio.abc
 
 from mcp_python_executor.errors import EngineError
-from mcp_python_executor.execution.model import Interpreter
+from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import Exit, Worker
 from mcp_python_executor.limits import Limits
+from mcp_python_executor.process import owned
 from mcp_python_executor.sandbox import bubblewrap
-from mcp_python_executor.sandbox.policy import Policy
 from mcp_python_executor.sandbox.probe import INSIDE, bootstrap, init_program
 
 _START_SECONDS = 60
@@ -29,19 +29,6 @@ _COMPLAINT_BYTES = 4096
 _CREDENTIALS = struct.Struct("iII")
 # What a worker may read beside its policy: the system, as far as the outer wall shows it.
 _SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/usr")
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a zygote is for: an interpreter, its policy, where programs start and where their output goes.
-
-    `directory` None starts each program in its own fresh directory; `output` None gives each an output of its own.
-    """
-
-    interpreter: Interpreter
-    policy: Policy
-    directory: Path | None = None
-    output: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +57,6 @@ class Zygote:
         self._retired = False
         self._ready = anyio.Event()
         self._failure = ""
-        self._complaints = b""
         self._directory = engine.runs / secrets.token_hex(6)
         self._control, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -82,55 +68,48 @@ class Zygote:
         Raises:
             EngineError: it did not start.
         """
-        with self._control:
-            with self._theirs:
-                self._directory.mkdir(mode=0o700, parents=True)
-                process = await self._start()
+        with self._control, self._theirs, TemporaryFile() as complaints:
+            self._directory.mkdir(mode=0o700, parents=True)
+            argv, environment = self._command()
             try:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._listen_to_complaints, process)
-                    tasks.start_soon(self._follow_events)
-                    with anyio.move_on_after(_START_SECONDS):
-                        await self._ready.wait()
-                    if not self._failure and self._ready.is_set():
-                        started.set()
-                    else:
-                        tasks.cancel_scope.cancel()
+                async with owned(
+                    argv,
+                    environment=environment,
+                    stdout=subprocess.DEVNULL,
+                    stderr=complaints,
+                    pass_fds=[self._theirs.fileno()],
+                ):
+                    self._theirs.close()
+                    await self._follow(started)
+                if not started.is_set():
+                    complaints.seek(0)
+                    said = complaints.read(_COMPLAINT_BYTES).decode(errors="replace").strip()
+                    self._failure = self._failure or said or "it gave no sign in time"
+            except OSError as error:
+                self._failure = f"{argv[0]}: {error.strerror}"
             finally:
                 self._lose_workers()
-                with anyio.CancelScope(shield=True):
-                    await _end(process)
-                    with suppress(OSError):
-                        self._directory.rmdir()  # what runs left there goes with their records
-        if self._failure or not self._ready.is_set():
-            raise EngineError(f"an interpreter did not start: {self._failure or 'it gave no sign in time'}")
+                with suppress(OSError):
+                    self._directory.rmdir()  # what runs left there goes with their records
+        if not started.is_set():
+            raise EngineError(f"an interpreter did not start: {self._failure}")
 
-    async def _start(self) -> anyio.abc.Process:
+    def _command(self) -> tuple[list[str], dict[str, str]]:
+        """The zygote as a command behind the outer wall, and the environment to start that in."""
         policy = self._surroundings.policy
         control = str(self._theirs.fileno())
         argv = [str(self._surroundings.interpreter.python), *bootstrap("zygote"), control, json.dumps(self._config())]
-        environment = dict(policy.environment)
-        if self._engine.bubblewrap is not None:
-            walled = Policy(
-                read=(INSIDE, *policy.read),
-                write=(self._directory, *policy.write),
-                hide=policy.hide,
-                network=policy.network,
-                environment=policy.environment,
-            )
-            argv, environment = bubblewrap.command(self._engine.bubblewrap, walled, argv), {}
-        try:
-            return await anyio.open_process(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=environment,
-                pass_fds=[self._theirs.fileno()],
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise EngineError(f"an interpreter did not start: {argv[0]}: {error.strerror}") from error
+        # What is imported ahead finds a home too, at the place where programs have theirs.
+        environment = (*policy.environment, ("HOME", self._home(self._directory)))
+        if self._engine.bubblewrap is None:
+            return argv, dict(environment)
+        walled = replace(
+            policy,
+            read=(INSIDE, *policy.read),
+            write=(self._directory, *policy.write),
+            environment=environment,
+        )
+        return bubblewrap.command(self._engine.bubblewrap, walled, argv), {}
 
     def _config(self) -> dict[str, Any]:
         policy, limits = self._surroundings.policy, self._engine.limits
@@ -149,18 +128,21 @@ class Zygote:
             },
         }
 
-    async def _listen_to_complaints(self, process: anyio.abc.Process) -> None:
-        if process.stderr is not None:
-            async for piece in process.stderr:
-                self._complaints = (self._complaints + piece)[-_COMPLAINT_BYTES:]
+    async def _follow(self, started: anyio.Event) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._follow_events)
+            with anyio.move_on_after(_START_SECONDS):
+                await self._ready.wait()
+            if self._ready.is_set() and self.alive and not self._failure:
+                started.set()
+            else:
+                tasks.cancel_scope.cancel()
 
     async def _follow_events(self) -> None:
         while message := await self._receive():
             self._note(*message)
         self._lose_workers()
-        if not self._ready.is_set():
-            self._failure = self._complaints.decode(errors="replace").strip() or "it ended at once"
-            self._ready.set()
+        self._ready.set()
 
     async def _receive(self) -> tuple[dict[str, Any], int] | None:
         """The next event with the PID that came as its credentials, or None when the zygote has gone."""
@@ -234,7 +216,6 @@ class Zygote:
         return worker
 
     def _order(self, worker: Worker) -> dict[str, Any]:
-        strict = self._engine.strict
         output = self._surroundings.output or worker.output
         return {
             "op": "fork",
@@ -243,11 +224,14 @@ class Zygote:
             "directory": str(self._surroundings.directory or worker.work),
             "write": [str(worker.work), str(output), *map(str, self._surroundings.policy.write)],
             "environment": {
-                "HOME": "/tmp/home" if strict else str(worker.directory / "home"),  # noqa: S108 - the run's own
-                "TMPDIR": "/tmp" if strict else str(worker.directory / "tmp"),  # noqa: S108
+                "HOME": self._home(worker.directory),
+                "TMPDIR": "/tmp" if self._engine.strict else str(worker.directory / "tmp"),  # noqa: S108 - its own
                 "OUTPUT_PATH": str(output),
             },
         }
+
+    def _home(self, directory: Path) -> str:
+        return "/tmp/home" if self._engine.strict else str(directory / "home")  # noqa: S108 - the run's own
 
     async def kill(self, worker: Worker) -> None:
         """Ends the worker's whole run; when the zygote does not, it ends itself and all its runs with it."""
@@ -283,10 +267,3 @@ class Zygote:
         if self._retired and len(self._workers) == spare:
             with suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
-
-
-async def _end(process: anyio.abc.Process) -> None:
-    """Ends the process: bubblewrap takes everything behind it along, a plain zygote ends its runs' supervisors."""
-    with suppress(ProcessLookupError):
-        process.kill()
-    await process.aclose()

@@ -10,8 +10,9 @@ import structlog
 
 from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution import preload
+from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import Worker
-from mcp_python_executor.execution.zygote import Engine, Surroundings, Zygote
+from mcp_python_executor.execution.zygote import Engine, Zygote
 
 log = structlog.get_logger()
 

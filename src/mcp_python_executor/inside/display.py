@@ -40,7 +40,7 @@ def shown(value: object) -> dict[str, Any]:
 
 def _is_figure(value: object) -> bool:
     pyplot = sys.modules.get("matplotlib.pyplot")
-    return pyplot is not None and value in [pyplot.figure(number) for number in pyplot.get_fignums()]
+    return pyplot is not None and any(value is pyplot.figure(number) for number in pyplot.get_fignums())
 
 
 def _png(value: object) -> str | None:

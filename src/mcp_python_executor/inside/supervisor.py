@@ -46,6 +46,7 @@ class Run:
 def _supervise(worker: Callable[[], None], zygote: int) -> None:
     """Never returns."""
     try:
+        os.setsid()  # whoever kills the zygote's group does not kill us before our work is done
         adopt_orphans()
         if hasattr(_libc, "prctl"):
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -68,6 +68,7 @@ class Zygote:
         """Imports what programs here usually import; gives the names that could be."""
         import site
 
+        _silence()
         site.main()
         imported = [name for name in self._config["preload"] if _preload(name)]
         gc.collect()
@@ -154,6 +155,13 @@ class Zygote:
             self._control.sendmsg([json.dumps(event).encode()], ancillary)
         except OSError:
             os._exit(1)  # the server is gone, and everything here goes with it
+
+
+def _silence() -> None:
+    """What packages say while they are imported is nobody's output; until here, complaints go to the server."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def _preload(name: str) -> bool:

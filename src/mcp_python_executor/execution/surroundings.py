@@ -1,0 +1,79 @@
+"""What a program runs in: its interpreter, what it may read, write and reach, and where it starts."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcp_python_executor.execution import scripts
+from mcp_python_executor.execution.model import Interpreter
+from mcp_python_executor.sandbox.policy import Policy, interpreter_paths
+from mcp_python_executor.settings import NetworkAccess, Settings
+
+_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+_ZONES = "zoneinfo/"
+# Handed to programs only together with the network.
+_NETWORK_VARIABLES = (
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a zygote is for: an interpreter, its policy, where programs start and where their output goes.
+
+    `directory` None starts each program in its own fresh directory; `output` None gives each an output of its own.
+    """
+
+    interpreter: Interpreter
+    policy: Policy
+    directory: Path | None = None
+    output: Path | None = None
+
+
+def surroundings(
+    settings: Settings, interpreter: Interpreter, script: Path | None, environment: Mapping[str, str]
+) -> Surroundings:
+    """The surroundings that `settings` give a program, or the script at `script`, a real path.
+
+    `environment` is the server's, of which programs get what PASS_ENV names and nothing else.
+    """
+    base, hide = interpreter_paths(interpreter.base_prefix, interpreter.version)
+    read = [interpreter.prefix, *base, *(path for path in settings.read_paths if path.exists())]
+    if script:
+        read.append(scripts.visible(script, (Path.home(), settings.venvs_base_path)))
+    return Surroundings(
+        interpreter,
+        Policy(
+            read=tuple(read),
+            write=(settings.output_path,) if settings.output_path else (),
+            hide=hide,
+            network=settings.network_access is NetworkAccess.FULL,
+            environment=tuple(_environment(settings, interpreter, environment).items()),
+        ),
+        directory=script.parent if script else None,
+        output=settings.output_path,
+    )
+
+
+def _environment(settings: Settings, interpreter: Interpreter, environment: Mapping[str, str]) -> dict[str, str]:
+    passed = list(settings.pass_env)
+    if settings.network_access is NetworkAccess.FULL:
+        passed += _NETWORK_VARIABLES
+    return {
+        "PATH": f"{interpreter.prefix / 'bin'}:{_SYSTEM_PATH}",
+        "VIRTUAL_ENV": str(interpreter.prefix),
+        "LANG": "C.UTF-8",
+        "TZ": environment.get("TZ") or _time_zone(),
+        **{name: environment[name] for name in passed if name in environment},
+    }
+
+
+def _time_zone() -> str:
+    """The machine's own zone, by name, or UTC where it does not tell."""
+    try:
+        target = os.readlink("/etc/localtime")  # noqa: PTH115 - the text of the link, wherever it leads
+    except OSError:
+        return "UTC"
+    return target.partition(_ZONES)[2] or "UTC"
