@@ -75,7 +75,7 @@ class _ExecutorServer(MCPServer[Any]):
         began = time.perf_counter()
         outcome, venv = "cancelled", ""
         try:
-            result = await self._call(name, arguments, context or Context(mcp_server=self))
+            result = await self._call(name, arguments, context)
             outcome, venv = _outcome(result), _venv(arguments, result)
         except ExecutorError as error:
             outcome = type(error).__name__
@@ -83,13 +83,13 @@ class _ExecutorServer(MCPServer[Any]):
         except Exception:  # noqa: BLE001 - whatever it is, the client gets one line and the log the rest
             outcome = "crash"
             _log.exception("tool_crash", tool=render.clean(name))
-            result = render.failure("internal error, not the program's fault; the cause is in the server's log")
+            result = render.failure("internal error, no fault of the call; see the server's log for its cause")
         finally:
             milliseconds = round((time.perf_counter() - began) * 1000, 1)
             _log.info("tool_call", tool=render.clean(name), duration_ms=milliseconds, outcome=outcome, venv=venv)
         return result
 
-    async def _call(self, name: str, arguments: dict[str, Any], context: Context[Any, Any]) -> CallToolResult:
+    async def _call(self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None) -> CallToolResult:
         tool = self._tools.get(name)
         if tool is None:
             raise InvalidArgument(f"there is no tool {name!r}; there are {', '.join(self._tools)}")

@@ -31,14 +31,15 @@ def _without_nul(value: str) -> str:
     return value
 
 
-_Strings = Annotated[list[str], BeforeValidator(_from_text)]
+_LIST = BeforeValidator(_from_text)
 _Word = Annotated[str, AfterValidator(_without_nul)]
+_VenvName = Annotated[str, Field(description="name of the environment; leave out for the default one")]
 
-_VENV = "name of the environment; leave out for the default one"
-_PACKAGES = (
+_REQUIREMENTS = (
     'requirements as pip takes them, a list (["pandas", "numpy>=2,<3", "polars[excel]"]) '
     'or one string, comma-separated ("pandas, numpy>=2,<3")'
 )
+_NAMES = 'names of packages, a list (["pandas", "numpy"]) or one string, comma-separated ("pandas, numpy")'
 
 
 class Arguments(BaseModel):
@@ -51,38 +52,33 @@ class NoArguments(Arguments):
     pass
 
 
-class VenvChoice(Arguments):
-    venv_name: str = Field("", description=_VENV)
-
-
-class ListPackages(VenvChoice):
-    pass
-
-
-class ExecutePython(VenvChoice):
+class ExecutePython(Arguments):
     code: str = Field("", description="the program itself; exactly one of code and scriptPath")
     script_path: _Word = Field(
         "", description="absolute path of a script file on this machine, run in its own folder, instead of code"
     )
-    input_data: _Strings | None = Field(
+    input_data: Annotated[list[str], _LIST] | None = Field(
         None, description="the program's standard input, one element a line; without it, standard input is empty"
     )
-    args: Annotated[list[_Word], BeforeValidator(_from_text)] | None = Field(
-        None, description="command-line arguments: sys.argv[1:]"
-    )
+    venv_name: _VenvName = ""
+    args: Annotated[list[_Word], _LIST] | None = Field(None, description="command-line arguments: sys.argv[1:]")
     timeout_ms: int | None = Field(
         None, ge=1, description="wall-clock limit in milliseconds; lowers the server's limit, never raises it"
     )
 
 
-class InstallPackages(VenvChoice):
-    packages: list[str] | str = Field(description=_PACKAGES)
+class InstallPackages(Arguments):
+    packages: list[str] | str = Field(description=_REQUIREMENTS)
+    venv_name: _VenvName = ""
 
 
-class UninstallPackages(VenvChoice):
-    packages: list[str] | str = Field(
-        description='names of packages, a list (["pandas", "numpy"]) or one string, comma-separated ("pandas, numpy")'
-    )
+class UninstallPackages(Arguments):
+    packages: list[str] | str = Field(description=_NAMES)
+    venv_name: _VenvName = ""
+
+
+class ListPackages(Arguments):
+    venv_name: _VenvName = ""
 
 
 class CreateVenv(Arguments):
@@ -148,9 +144,8 @@ def _line(tool: str, kind: type[Arguments], problems: list[ErrorDetails]) -> str
 def _unknown(tool: str, kind: type[Arguments], name: str) -> str:
     known = [field.alias or "" for field in kind.model_fields.values()]
     closest = difflib.get_close_matches(name.lower(), [one.lower() for one in known], n=1, cutoff=0.5)
-    meant = [f"did you mean {one!r}?" for one in known if one.lower() in closest]
-    takes = f"it takes {', '.join(known)}" if known else "it takes none"
-    return "; ".join([f"{tool} has no argument {name!r}", *meant, takes])
+    meant = "".join(f", perhaps {one!r} is meant" for one in known if one.lower() in closest)
+    return f"{tool} has no argument {name!r}{meant}; it takes {', '.join(known) or 'none'}"
 
 
 def _field(kind: type[Arguments], name: str) -> Any:

@@ -56,12 +56,12 @@ class _Backlog:
 
 
 @asynccontextmanager
-async def progress(context: Context[Any, Any]) -> AsyncGenerator[Callable[[str], None] | None]:
+async def progress(context: Context[Any, Any] | None) -> AsyncGenerator[Callable[[str], None] | None]:
     """What takes each piece of news and tells it to the client, in order; None when the client did not ask.
 
     Taking never waits for the client: whoever drains a program's output may call it.
     """
-    if "progress_token" not in (context.request_context.meta or {}):
+    if context is None or "progress_token" not in (context.request_context.meta or {}):
         yield None
         return
     backlog = _Backlog()

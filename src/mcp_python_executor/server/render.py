@@ -26,6 +26,8 @@ from mcp_python_executor.venvs.model import Change, Package, PackageReport, Venv
 # A larger picture costs a model more than it can see in it, and some hosts refuse the whole answer.
 _INLINE_PICTURE_BYTES = MEBIBYTE
 
+_UNITS = {"time": " ms", "memory": " MB", "output": " bytes"}
+
 T = TypeVar("T")
 
 
@@ -126,8 +128,9 @@ def _ending(result: ExecutionResult) -> Iterable[str]:
 
 
 def _limit(hit: LimitHit) -> str:
+    unit = _UNITS.get(hit.name, "")
     raised = f"; {hit.setting} raises it" if hit.setting else ""
-    return f"The program hit its limit: {hit.name} {hit.value:g}{raised}."
+    return f"The program was stopped at its {hit.name} limit of {hit.value:.0f}{unit}{raised}."
 
 
 def _notes(result: ExecutionResult) -> Iterable[str]:
@@ -226,7 +229,7 @@ def health(value: Health) -> CallToolResult:
             f"Status: {value.status}",
             *(f"Problem: {problem}" for problem in value.problems),
             f"Version: {value.version}, Python {value.python}, uv {value.uv}, up {value.uptime_seconds:.0f} s",
-            f"Isolation: {_facts(value.isolation)}",
+            *_isolation(value.isolation),
             f"Limits: {_facts(value.limits)}",
             f"Executions: {_facts(value.executions)}",
             f"Disk: {_facts(value.disk)}",
@@ -236,9 +239,17 @@ def health(value: Health) -> CallToolResult:
     return _result(text, HealthOutput.of(value))
 
 
+def _isolation(facts: dict[str, Any]) -> Iterable[str]:
+    walls: list[dict[str, Any]] = facts["walls"]
+    standing = ", ".join(wall["name"] for wall in walls if wall["stands"])
+    yield f"Isolation: {facts['mode']}, network {facts['network']}, walls that stand: {standing or 'none'}"
+    yield from (f"Missing wall: {wall['name']}, {wall['remedy']}" for wall in walls if not wall["stands"])
+
+
 def _facts(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_facts(item)}" for key, item in cast("dict[str, Any]", value).items())
+        told = {key: item for key, item in cast("dict[str, Any]", value).items() if item not in (None, "")}
+        return ", ".join(f"{key} {_facts(item)}" for key, item in told.items())
     if isinstance(value, list):
         return "(" + "; ".join(_facts(item) for item in cast("list[Any]", value)) + ")"
     return str(value)

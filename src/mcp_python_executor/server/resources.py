@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -57,12 +58,14 @@ async def read(service: Service, uri: str) -> ReadResourceContents:
         if found["stream"]:
             data = await service.read_stream(found["id"], found["stream"])
             return ReadResourceContents(data.decode("utf-8", "replace"), "text/plain")
-        return _content(*await service.read_file(found["id"], unquote(found["path"], errors="surrogateescape")))
+        name = unquote(found["path"], errors="surrogateescape")
+        return _content(await service.read_file(found["id"], name), name)
     except ExecutorError as error:
         raise ResourceNotFoundError(clean(str(error))) from error
 
 
-def _content(data: bytes, mime_type: str) -> ReadResourceContents:
+def _content(data: bytes, name: str) -> ReadResourceContents:
+    mime_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     if mime_type.startswith(_TEXT_TYPES):
         try:
             return ReadResourceContents(data.decode(), mime_type)

@@ -23,8 +23,8 @@ from mcp_python_executor.settings import Isolation, NetworkAccess, Settings
 if TYPE_CHECKING:
     from mcp_python_executor.service import Service
 
-Call: TypeAlias = Context[Any, Any]
-"""The request that a tool is called by: what progress is told to."""
+Call: TypeAlias = Context[Any, Any] | None
+"""The request that a tool is called by, to which progress is told; None when the caller is in this process."""
 
 A = TypeVar("A", bound=take.Arguments)
 
@@ -79,23 +79,23 @@ def _request(asked: take.ExecutePython, settings: Settings) -> ExecutionRequest:
 
 async def _install_packages(service: Service, asked: take.InstallPackages, call: Call) -> CallToolResult:
     async with progress(call) as tell:
-        report = await service.venvs.install(_venv_name(service, asked), asked.packages, listener=tell)
+        report = await service.venvs.install(_chosen(service, asked.venv_name), asked.packages, listener=tell)
     return render.package_report(report)
 
 
 async def _uninstall_packages(service: Service, asked: take.UninstallPackages, call: Call) -> CallToolResult:
     async with progress(call) as tell:
-        report = await service.venvs.uninstall(_venv_name(service, asked), asked.packages, listener=tell)
+        report = await service.venvs.uninstall(_chosen(service, asked.venv_name), asked.packages, listener=tell)
     return render.package_report(report)
 
 
 async def _list_packages(service: Service, asked: take.ListPackages, _call: Call) -> CallToolResult:
-    name = _venv_name(service, asked)
+    name = _chosen(service, asked.venv_name)
     return render.packages(name, await service.venvs.packages(name))
 
 
-def _venv_name(service: Service, asked: take.VenvChoice) -> str:
-    return asked.venv_name or service.settings.default_venv_name
+def _chosen(service: Service, venv_name: str) -> str:
+    return venv_name or service.settings.default_venv_name
 
 
 # Environments
