@@ -63,6 +63,12 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VENVS_BASE_PATH for all tests that only need some environments: what one made or downloaded, the next finds."""
+    return tmp_path_factory.mktemp("venvs")
+
+
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
     """Fails a test that leaves a descriptor open or a child process, one that ended and was not waited for included."""

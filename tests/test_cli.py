@@ -1,0 +1,259 @@
+"""The command line as a person meets it: real processes, real programs, real walls."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from mcp_python_executor.settings import VARIABLES
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+COMMAND = [sys.executable, "-m", "mcp_python_executor"]
+# Generous: a test that takes this long hangs.
+SECONDS = 120
+
+
+@pytest.fixture
+def environment(base: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in {v.name for v in VARIABLES.values()}}
+    return kept | {"VENVS_BASE_PATH": str(base)}
+
+
+@pytest.fixture
+def command(environment: dict[str, str]) -> Command:
+    """Runs the command line with arguments, an input and additional variables."""
+
+    def run(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            input=stdin,
+            env=environment | variables,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def without_bubblewrap(tmp_path: Path) -> str:
+    """A PATH on which all is found but bubblewrap."""
+    for name in ("cat", "env", "sh"):
+        (tmp_path / name).symlink_to(shutil.which(name) or pytest.fail(f"{name} is missing"))
+    return str(tmp_path)
+
+
+# What can be asked
+
+
+def test_help_explains_every_setting_and_command(command: Command):
+    told = command("--help")
+    assert told.returncode == 0
+    assert all(variable.flag in told.stdout for variable in VARIABLES.values())
+    assert all(re.search(rf"^    {name} ", told.stdout, re.MULTILINE) for name in ("run", "venv", "doctor"))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], ["run", "--nonsense"]])
+def test_help_and_argument_errors_import_nothing_slow(arguments: list[str]):
+    program = (
+        "import sys\nfrom mcp_python_executor.cli import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "finally:\n    print('slow:', {'anyio', 'asyncio', 'mcp', 'pydantic', 'structlog'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("slow: set()\n")
+
+
+def test_the_version_is_the_installed_one(command: Command):
+    assert command("--version").stdout == f"mcp-python-executor {version('mcp-python-executor')}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--nonsense"], "unrecognized arguments: --nonsense; see mcp-python-executor --help"),
+        (["run"], "nothing to run; give a program with -c CODE, or a file"),
+        (["run", "/no/such/file.py"], "'/no/such/file.py' is not a file; give a program with -c CODE, or a file"),
+        (["venv"], "the following arguments are required: COMMAND; see mcp-python-executor venv --help"),
+    ],
+)
+def test_a_wrong_argument_is_told_in_one_line(command: Command, arguments: list[str], line: str):
+    done = command(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (64, "", f"mcp-python-executor: {line}\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["run", "-c", "1"], ["venv", "list"], ["doctor"]])
+def test_a_bad_setting_stops_every_command_with_one_line(command: Command, arguments: list[str]):
+    done = command(*arguments, MAX_MEMORY_MB="lots")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert re.fullmatch(r"mcp-python-executor: MAX_MEMORY_MB='lots': must be a whole number .*\n", done.stderr)
+
+
+def test_a_setting_may_stand_before_the_command_or_after_it(command: Command):
+    for arguments in (["--log-level", "loud", "doctor"], ["doctor", "--log-level", "loud"]):
+        done = command(*arguments)
+        assert (done.returncode, done.stderr.split(":")[1]) == (78, " --log-level='loud'")
+
+
+# Running a program
+
+
+def test_a_program_runs_and_the_walls_it_ran_behind_are_told(command: Command):
+    done = command("run", "-c", "print(6 * 7)")
+    assert (done.returncode, done.stdout) == (0, "42\n")
+    told = r"mcp-python-executor: ok in \d+ ms, venv 'default', behind bubblewrap, .*seccomp\n"
+    assert re.fullmatch(told, done.stderr)
+
+
+def test_the_value_of_a_last_expression_is_shown(command: Command):
+    assert command("run", "-c", "x = 6\nx * 7").stdout == "42\n"
+
+
+def test_a_program_gets_standard_input_and_arguments(command: Command):
+    program = "import sys\nprint(sys.argv[1:], input(), input())"
+    done = command("run", "-c", program, "--", "-v", "--venv", "x", stdin="a\nb\n")
+    assert done.stdout == "['-v', '--venv', 'x'] a b\n"
+
+
+def test_a_file_runs_in_its_own_folder(command: Command, tmp_path: Path):
+    (tmp_path / "helper.py").write_text("WORD = 'sibling'")
+    script = tmp_path / "script.py"
+    script.write_text("import sys, helper\nprint(helper.WORD, open('helper.py').read(), sys.argv[1:])")
+    done = command("run", str(script), "--venv", "default", "--fast")
+    assert done.stdout == "sibling WORD = 'sibling' ['--fast']\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "status"),
+    [
+        ("import sys; sys.exit(3)", 3),
+        ("raise SystemExit", 0),
+        ("raise ValueError('no')", 1),
+        ("import os; os.abort()", 128 + signal.SIGABRT),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", 128 + signal.SIGTERM),
+    ],
+)
+def test_the_exit_status_is_the_programs(command: Command, program: str, status: int):
+    assert command("run", "-c", program).returncode == status
+
+
+def test_a_failing_program_shows_its_traceback_once(command: Command):
+    done = command("run", "-c", "def f():\n    return 1 / 0\nf()")
+    assert done.returncode == 1
+    assert done.stderr.count("ZeroDivisionError: division by zero") == 1
+    assert "mcp_python_executor/" not in done.stderr
+
+
+def test_a_timeout_ends_the_program_with_124_and_names_the_setting(command: Command):
+    done = command("run", "--execution-timeout-ms", "300", "-c", "print('begun', flush=True)\nwhile True: pass")
+    assert (done.returncode, done.stdout) == (124, "begun\n")
+    assert "EXECUTION_TIMEOUT_MS" in done.stderr
+
+
+def test_what_a_program_prints_is_shown_whole(command: Command):
+    done = command("run", "--max-output-bytes", "256", "-c", "for n in range(100_000): print(n)")
+    assert done.stdout.splitlines() == [str(number) for number in range(100_000)]
+
+
+def test_the_files_that_a_program_made_are_kept_and_named(command: Command, tmp_path: Path):
+    program = (
+        "import os\nopen('a.txt', 'w').write('here')\nopen(os.environ['OUTPUT_PATH'] + '/b.txt', 'w').write('out')"
+    )
+    done = command("run", "-c", program, OUTPUT_PATH=str(tmp_path / "out"))
+    wrote = dict(re.findall(r"wrote '(.*)' \((\d) bytes\)", done.stderr))
+    assert sorted(Path(path).name for path in wrote) == ["a.txt", "b.txt"]
+    assert {Path(path).read_text() for path in wrote} == {"here", "out"}
+    assert str(tmp_path / "out" / "b.txt") in wrote
+    shutil.rmtree(next(Path(path).parents[1] for path in wrote if path.endswith("a.txt")))
+
+
+def test_an_environment_that_does_not_exist_is_told_with_those_that_do(command: Command):
+    done = command("run", "--venv", "defualt", "-c", "1")
+    assert (done.returncode, done.stdout) == (64, "")
+    assert re.match(r"mcp-python-executor: .*'defualt'.*'default'", done.stderr)
+
+
+def test_without_walls_a_program_is_refused_with_what_to_install_and_the_other_way(
+    command: Command, without_bubblewrap: str
+):
+    done = command("run", "-c", "print('ran')", PATH=without_bubblewrap)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "bubblewrap" in done.stderr
+    assert "--isolation none" in done.stderr
+
+
+def test_isolation_none_runs_without_walls_and_says_so(command: Command, without_bubblewrap: str):
+    done = command("run", "--isolation", "none", "-c", "print('ran')", PATH=without_bubblewrap)
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    assert "without walls" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_program_too(environment: dict[str, str], number: signal.Signals, tmp_path: Path):
+    program = "import os, time\nprint('begun', flush=True)\nopen(os.environ['OUTPUT_PATH'] + '/f', 'w')\ntime.sleep(60)"
+    with subprocess.Popen(
+        [*COMMAND, "run", "--output-path", str(tmp_path / "out"), "-c", program],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"begun\n"
+        process.send_signal(number)
+        assert process.wait(SECONDS) == 128 + number
+
+
+def test_when_nobody_reads_the_output_any_more_the_program_ends(environment: dict[str, str]):
+    with subprocess.Popen(
+        [*COMMAND, "run", "-c", "while True: print('y')"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"y\n"
+        process.stdout.close()
+        assert process.wait(SECONDS) == 128 + signal.SIGPIPE
+
+
+# Looking
+
+
+def test_venv_list_shows_a_table(command: Command):
+    lines = command("venv", "list").stdout.splitlines()
+    assert lines[0].split() == ["NAME", "PYTHON", "PACKAGES", "LAST", "USED", "STATUS", "DESCRIPTION"]
+    assert any(line.startswith("default (default)") and "ready" in line for line in lines[1:])
+
+
+def test_venv_list_as_json_has_the_objects_of_the_tool(command: Command):
+    venvs = {venv["name"]: venv for venv in json.loads(command("venv", "list", "--json").stdout)}
+    assert venvs["default"]["isDefault"]
+    assert venvs["default"]["status"] == "ready"
+
+
+def test_doctor_says_which_walls_stand(command: Command):
+    done = command("doctor")
+    assert done.returncode == 0
+    assert all(re.search(rf"^ok +{name}: ", done.stdout, re.MULTILINE) for name in ("bubblewrap", "landlock"))
+    assert json.loads(command("doctor", "--json").stdout)["strict"] is True
+
+
+def test_doctor_says_how_to_get_a_missing_wall_and_fails(command: Command, without_bubblewrap: str):
+    done = command("doctor", PATH=without_bubblewrap)
+    assert done.returncode == 1
+    assert re.search(r"^MISSING +bubblewrap: not installed\n +install it: ", done.stdout, re.MULTILINE)
+    assert "--isolation none" in done.stdout
