@@ -174,8 +174,10 @@ async def open_service(settings: Settings) -> AsyncGenerator[Service]:
 
 
 def _preinstalled(settings: Settings) -> list[str]:
+    if not settings.preinstalled_packages:
+        return []
     try:
-        return [str(requirement) for requirement in requirements.parse(settings.preinstalled_packages or [])]
+        return [str(requirement) for requirement in requirements.parse(settings.preinstalled_packages)]
     except ExecutorError as error:
         raise SettingsError(f"PREINSTALLED_PACKAGES={settings.preinstalled_packages!r}: {error}") from error
 
