@@ -1,0 +1,167 @@
+"""The next generation of a venv: resolve, build what exists only as source, link."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+from anyio.to_thread import run_sync
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from mcp_python_executor.venvs import plain, project, reasons
+from mcp_python_executor.venvs.builds import build_wheels
+from mcp_python_executor.venvs.files import remove_tree
+from mcp_python_executor.venvs.locks import Lock, try_lock
+from mcp_python_executor.venvs.model import Package
+from mcp_python_executor.venvs.pythons import Interpreter
+from mcp_python_executor.venvs.records import GenerationRecord, write_generation
+from mcp_python_executor.venvs.store import MARKER, Store
+from mcp_python_executor.venvs.uv import Listener, Uv, raise_for
+
+_POLL_SECONDS = 0.02
+# A chain of packages without wheels is rare; each round finds at least one more of it.
+_BUILD_ROUNDS = 8
+
+
+class Builder:
+    """Makes generations in `store` with `uv`."""
+
+    def __init__(self, store: Store, uv: Uv) -> None:
+        self._store = store
+        self._uv = uv
+
+    @asynccontextmanager
+    async def generation(
+        self,
+        requests: Sequence[Requirement],
+        interpreter: Interpreter,
+        *,
+        before: str | None = None,
+        offline_first: bool = False,
+        listener: Listener | None = None,
+    ) -> AsyncGenerator[GenerationRecord]:
+        """The finished generation for `requests`, kept from removal while the block runs so that it can be named.
+
+        The versions of the generation `before` are kept where they still fit.
+
+        Raises:
+            PackageError: it can't be made.
+        """
+        with self._store.workshop() as workshop:
+            pyproject = project.render(requests, interpreter)
+            (workshop / project.PYPROJECT).write_text(pyproject, encoding="utf-8")
+            if before is not None:
+                _take_over(self._store.path(before), workshop)
+            await self._resolve(workshop, interpreter, offline_first=offline_first, listener=listener)
+            lock = (workshop / project.LOCK).read_text(encoding="utf-8")
+            name = project.generation_id(pyproject, lock, interpreter, _hashes(workshop / project.WHEELS))
+            async with self._held(name) as (lease, record):
+                if record is None:
+                    record = await self._link(workshop, name, interpreter, requests, lease, listener)
+                yield record
+
+    async def _resolve(
+        self, workshop: Path, interpreter: Interpreter, *, offline_first: bool, listener: Listener | None
+    ) -> None:
+        if offline_first:
+            completed = await self._uv.lock(workshop, interpreter, offline=True)
+            if not completed.returncode:
+                return
+        tell(listener, "resolving")
+        for _ in range(_BUILD_ROUNDS):
+            completed = await self._uv.lock(workshop, interpreter, listener=listener)
+            unbuilt = reasons.unbuilt(completed.stderr.decode("utf-8", "replace")) if completed.returncode else []
+            if not unbuilt:
+                break
+            await build_wheels(self._uv, workshop, interpreter, unbuilt, listener)
+        raise_for(completed)  # pyright: ignore[reportPossiblyUnboundVariable] - at least one round
+
+    async def _link(
+        self,
+        workshop: Path,
+        name: str,
+        interpreter: Interpreter,
+        requests: Sequence[Requirement],
+        lease: Lock,
+        listener: Listener | None,
+    ) -> GenerationRecord:
+        target = self._store.path(name)
+        # Whoever died in the middle of making it left a part: we hold its lock, so nobody works on it.
+        await run_sync(remove_tree, target)
+        target.mkdir(mode=0o700)
+        tell(listener, "downloading and linking")
+        try:
+            # The lock goes with uv: should we be killed, nobody takes the place while it still writes there.
+            await self._uv.sync(workshop, interpreter, target, pass_fds=(lease.descriptor,), listener=listener)
+            return await run_sync(_finish, workshop, target, name, interpreter, requests)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await run_sync(remove_tree, target)
+            raise
+
+    @asynccontextmanager
+    async def _held(self, name: str) -> AsyncGenerator[tuple[Lock, GenerationRecord | None]]:
+        """A lease on the finished generation `name`, or the right to make it."""
+        lease = self._store.leases / name
+        while True:
+            # Exclusive only where there is something to make: running code holds it shared.
+            shared = self._store.record(name) is not None
+            lock = try_lock(lease, shared=shared)
+            if lock is not None:
+                record = self._store.record(name)
+                if shared == (record is not None):
+                    break
+                lock.release()
+            await anyio.sleep(_POLL_SECONDS)
+        try:
+            yield lock, record
+        finally:
+            lock.release()
+
+
+def tell(listener: Listener | None, stage: str) -> None:
+    """Tell `listener`, if there is one, what is being done."""
+    if listener is not None:
+        listener(stage)
+
+
+def _take_over(generation: Path, workshop: Path) -> None:
+    """What the next resolution starts from: the lock, and the wheels that were built."""
+    shutil.copyfile(generation / project.LOCK, workshop / project.LOCK)
+    if (wheels := generation / project.WHEELS).is_dir():
+        shutil.copytree(wheels, workshop / project.WHEELS, copy_function=shutil.copyfile)
+
+
+def _hashes(wheels: Path) -> dict[str, str]:
+    if not wheels.is_dir():
+        return {}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels.iterdir()}
+
+
+def _finish(
+    workshop: Path, target: Path, name: str, interpreter: Interpreter, requests: Sequence[Requirement]
+) -> GenerationRecord:
+    """Put the project beside what was made of it, and the marker last."""
+    for part in (project.PYPROJECT, project.LOCK):
+        with (target / part).open("xb") as file:
+            file.write((workshop / part).read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+    if (workshop / project.WHEELS).is_dir():
+        shutil.copytree(workshop / project.WHEELS, target / project.WHEELS)
+    asked = {canonicalize_name(requirement.name) for requirement in requests}
+    packages = tuple(Package(found.name, found.version, found.name in asked) for found in plain.packages(target))
+    record = GenerationRecord(
+        id=name,
+        python_version=interpreter.version,
+        base_prefix=str(interpreter.prefix),
+        base_python=str(interpreter.python),
+        implementation=interpreter.implementation,
+        packages=packages,
+    )
+    write_generation(target / MARKER, record)
+    return record

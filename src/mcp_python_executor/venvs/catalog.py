@@ -1,0 +1,139 @@
+"""What environments there are: looked up, described, leased. Nothing here changes one."""
+
+import difflib
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import anyio
+
+from mcp_python_executor.errors import InvalidArgument, StoreError
+from mcp_python_executor.venvs import plain
+from mcp_python_executor.venvs.locks import Lock
+from mcp_python_executor.venvs.model import Generation, Package, Venv, VenvStatus, venv_name
+from mcp_python_executor.venvs.records import VenvRecord, now, read_old_description
+from mcp_python_executor.venvs.store import Store
+
+_POLL_SECONDS = 0.005
+# An error names what is there; a longer list than this is no help.
+_NAMED = 30
+
+
+class Catalog:
+    """The environments in `store`, of which `default_name` is the default one."""
+
+    def __init__(self, store: Store, default_name: str) -> None:
+        self._store = store
+        self._default_name = default_name
+
+    def venvs(self) -> list[Venv]:
+        """Every environment, sorted by name."""
+        return [self.venv(name) for name in self._store.names()]
+
+    def venv(self, name: str) -> Venv:
+        """The environment `name`, which exists."""
+        generation = self._store.generation(name)
+        record = self.record(name)
+        status, problem = self._status(name, generation)
+        return Venv(
+            name=name,
+            description=record.description,
+            is_default=name == self._default_name,
+            path=self._store.base / name,
+            python_version=generation.python_version if generation else "",
+            package_count=len(self.packages(name)) if generation else 0,
+            created_at=record.created_at,
+            last_used_at=self._store.last_used(name),
+            status=status,
+            problem=problem,
+        )
+
+    def packages(self, name: str) -> list[Package]:
+        """The distributions installed in the environment `name`, sorted by name.
+
+        Raises:
+            StoreError: its files are gone.
+        """
+        current = self._store.current(name)
+        if current is None:
+            return plain.packages(self._store.base / name)
+        record = self._store.record(current)
+        if record is None:
+            raise self.broken(name)
+        return list(record.packages)
+
+    def record(self, name: str) -> VenvRecord:
+        """What is written down of `name`; what can be known, where nothing is."""
+        if (record := self._store.venv_record(name)) is not None:
+            return record
+        try:
+            created = datetime.fromtimestamp((self._store.base / name).lstat().st_mtime, UTC)
+        except FileNotFoundError:
+            created = now()
+        return VenvRecord(read_old_description(self._store.base, name), created)
+
+    async def leased(self, name: str) -> tuple[Generation, Lock]:
+        """What `name` runs in now, and the lease on it, which the caller releases.
+
+        Raises:
+            InvalidArgument: there is no such environment.
+            StoreError: it is broken.
+        """
+        while True:
+            generation = self._store.generation(name)
+            if generation is None:
+                self.require(name)
+                raise self.broken(name)
+            lock = self._store.try_lease(generation.id)
+            if lock is not None:
+                # Between our look and our lock it may have been replaced, and collected.
+                if self._store.generation(name) == generation:
+                    return generation, lock
+                lock.release()
+            await anyio.sleep(_POLL_SECONDS)
+
+    def broken(self, name: str) -> StoreError:
+        """The error that says what is wrong with `name`, and the way out."""
+        return StoreError(f"venv {name!r} is broken: {self._store.problem(name)}")
+
+    def require(self, name: str) -> None:
+        """Nothing, where the environment `name` exists.
+
+        Raises:
+            InvalidArgument: it does not; with the names there are.
+        """
+        if self._store.exists(name):
+            return
+        venv_name(name)
+        names = self._store.names()
+        there = "there are " + some(map(repr, names)) if names else "there is none"
+        close = difflib.get_close_matches(name, names, n=1)
+        closest = f"; did you mean {close[0]!r}?" if close else ";"
+        raise InvalidArgument(f"venv {name!r} does not exist; {there}{closest} create it with create_venv")
+
+    def require_free(self, name: str) -> None:
+        """Nothing, where an environment `name` may be made.
+
+        Raises:
+            InvalidArgument: it may not; with the reason.
+        """
+        venv_name(name)
+        if self._store.exists(name):
+            raise InvalidArgument(f"venv {name!r} exists already; choose another name, or delete it with delete_venv")
+        if os.path.lexists(self._store.base / name):
+            base = str(self._store.base)
+            raise InvalidArgument(f"{name!r} is taken by something else in {base!r}; choose another name")
+
+    def _status(self, name: str, generation: Generation | None) -> tuple[VenvStatus, str]:
+        if self._store.is_busy(name):
+            return VenvStatus.BUSY, "an operation on it is under way"
+        if generation is None:
+            return VenvStatus.BROKEN, self._store.problem(name)
+        return VenvStatus.READY, ""
+
+
+def some(texts: Iterable[str]) -> str:
+    """The first of `texts` in one line, and how many more there are."""
+    every = list(texts)
+    more = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
+    return ", ".join(every[:_NAMED]) + more

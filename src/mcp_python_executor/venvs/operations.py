@@ -1,0 +1,339 @@
+"""Create, delete, describe, install, uninstall, list: each wholly or not at all, also among several servers."""
+
+import os
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.to_thread import run_sync
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from mcp_python_executor.errors import InvalidArgument, PackageError, StoreError
+from mcp_python_executor.venvs import plain, project, pythons, requirements
+from mcp_python_executor.venvs.building import Builder, tell
+from mcp_python_executor.venvs.bytecode import compile_and_seal
+from mcp_python_executor.venvs.catalog import Catalog, some
+from mcp_python_executor.venvs.locks import locked
+from mcp_python_executor.venvs.model import Generation, Package, PackageReport, Venv, venv_name
+from mcp_python_executor.venvs.pythons import Interpreter
+from mcp_python_executor.venvs.records import GenerationRecord, VenvRecord, now
+from mcp_python_executor.venvs.reports import report
+from mcp_python_executor.venvs.store import Store
+from mcp_python_executor.venvs.uv import Confine, Listener, Uv
+
+
+@asynccontextmanager
+async def open_venvs(
+    base: Path,
+    *,
+    default_name: str,
+    timeout_seconds: float,
+    confine: Confine,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncGenerator["Venvs"]:
+    """The environments below `base`, with what goes on behind them (collection, bytecode) while the block runs.
+
+    `environment` is where the index settings come from (ours by default).
+
+    Raises:
+        StoreError: `base` can't be used.
+    """
+    store = await run_sync(Store.open, base)
+    uv = Uv.found(store.root, os.environ if environment is None else environment, confine)
+    async with anyio.create_task_group() as background:
+        venvs = Venvs(store, uv, background, default_name=default_name, timeout_seconds=timeout_seconds)
+        background.start_soon(venvs.tidy)
+        try:
+            yield venvs
+        finally:
+            background.cancel_scope.cancel()
+
+
+class Venvs:
+    """Every operation on the environments of one store. Made by `open_venvs`."""
+
+    def __init__(
+        self, store: Store, uv: Uv, background: TaskGroup, *, default_name: str, timeout_seconds: float
+    ) -> None:
+        self._store = store
+        self._uv = uv
+        self._builder = Builder(store, uv)
+        self._background = background
+        self._catalog = Catalog(store, default_name)
+        self._default_name = default_name
+        self._timeout_seconds = timeout_seconds
+        self._pythons: list[Interpreter] | None = None
+
+    async def get(self, name: str) -> Venv:
+        """The environment `name`.
+
+        Raises:
+            InvalidArgument: there is none; names those there are.
+        """
+        self._catalog.require(name)
+        return await run_sync(self._catalog.venv, name)
+
+    async def create(
+        self, name: str, *, description: str = "", python_version: str = "", python: Path | None = None
+    ) -> Venv:
+        """Make the environment `name`: the standard library and nothing else.
+
+        `python` is an interpreter that a person chose at the terminal, never one that a call named.
+
+        Raises:
+            InvalidArgument: the name breaks the rule or is taken, or no interpreter fits `python_version`.
+            PackageError: it can't be made.
+        """
+        async with self._operation(name):
+            self._catalog.require_free(name)
+            interpreter = await self._interpreter(python_version, python)
+            async with self._builder.generation([], interpreter, offline_first=True) as record:
+                self._commit(name, record, VenvRecord(description, now()))
+        return await self.get(name)
+
+    async def delete(self, name: str, *, confirm: bool = False) -> bool:
+        """Delete the environment `name`. What runs in it goes on to its end.
+
+        Raises:
+            InvalidArgument: there is none, or it is the default one and `confirm` is not given.
+        """
+        self._catalog.require(name)
+        if name == self._default_name and not confirm:
+            raise InvalidArgument(
+                f"venv {name!r} is the default one; to delete it, call delete_venv with confirm: true"
+            )
+        async with self._operation(name):
+            self._catalog.require(name)
+            await run_sync(self._store.remove, name)
+        self._background.start_soon(self._collect)
+        return True
+
+    async def describe(self, name: str, description: str) -> Venv:
+        """Change the description of the environment `name`.
+
+        Raises:
+            InvalidArgument: there is none.
+        """
+        self._catalog.require(name)
+        async with self._operation(name):
+            self._catalog.require(name)
+            self._store.write_venv_record(name, replace(self._catalog.record(name), description=description))
+        return await self.get(name)
+
+    async def packages(self, name: str) -> list[Package]:
+        """The distributions installed in the environment `name`, sorted by name.
+
+        Raises:
+            InvalidArgument: there is none.
+            StoreError: its files are gone.
+        """
+        self._catalog.require(name)
+        return await run_sync(self._catalog.packages, name)
+
+    async def install(self, name: str, packages: list[str] | str, *, listener: Listener | None = None) -> PackageReport:
+        """Install `packages` into the environment `name`, which is made where it is missing.
+
+        `listener` is told what is being done.
+
+        Raises:
+            InvalidArgument: one of `packages` is no requirement.
+            PackageError: they can't be installed; nothing was changed.
+        """
+        wanted = requirements.parse(packages)
+        started = time.monotonic()
+        async with self._operation(name):
+            created = not self._store.exists(name)
+            if created:
+                self._catalog.require_free(name)
+            before, requests, interpreter = self._state(name) if not created else (None, [], pythons.default())
+            merged = project.merge(requests, wanted)
+            if before is not None and set(map(str, merged)) == set(map(str, requests)):
+                after = before
+            else:
+                after = await self._move(name, before, merged, interpreter, listener=listener)
+        asked = [canonicalize_name(requirement.name) for requirement in wanted]
+        return report(name, before, after, asked, created=created, seconds=time.monotonic() - started)
+
+    async def uninstall(
+        self, name: str, packages: list[str] | str, *, listener: Listener | None = None
+    ) -> PackageReport:
+        """Remove `packages` from the environment `name`, and what only they needed.
+
+        Raises:
+            InvalidArgument: there is no such environment, or one of them is not installed in it.
+            PackageError: another request needs one of them; nothing was changed.
+        """
+        names = requirements.parse_names(packages)
+        self._catalog.require(name)
+        started = time.monotonic()
+        async with self._operation(name):
+            self._catalog.require(name)
+            before, requests, interpreter = self._state(name)
+            _require_installed(name, before, names)
+            remaining = project.without(requests, names)
+            self._require_unneeded(before, remaining, names)
+            after = await self._move(name, before, remaining, interpreter, offline_first=True, listener=listener)
+        return report(name, before, after, [], created=False, seconds=time.monotonic() - started)
+
+    async def ensure(self, name: str, packages: Sequence[str]) -> None:
+        """Make the environment `name` with `packages` in it, unless there is one: then it is left as it is.
+
+        Raises:
+            InvalidArgument: one of `packages` is no requirement.
+            PackageError: it can't be made.
+        """
+        if self._store.exists(name):
+            return
+        if packages:
+            await self.install(name, list(packages))
+            return
+        try:
+            await self.create(name)
+        except InvalidArgument:
+            if not self._store.exists(name):  # another server was quicker
+                raise
+
+    @asynccontextmanager
+    async def lease(self, name: str) -> AsyncGenerator[Generation]:
+        """What the environment `name` runs in now; it stays as it is while the block runs, whatever happens to `name`.
+
+        Raises:
+            InvalidArgument: there is no such environment.
+            StoreError: it is broken; with the way out.
+        """
+        generation, lock = await self._catalog.leased(name)
+        try:
+            self._store.touch(name)
+            yield generation
+        finally:
+            lock.release()
+
+    async def tidy(self) -> None:
+        """Remove what earlier servers left, and finish what they did not."""
+        await self._collect()
+        for name in self._store.names():
+            if (current := self._store.current(name)) is not None:
+                await compile_and_seal(self._store, self._uv.confine, current)
+
+    async def names(self) -> list[str]:
+        """Every environment's name, sorted."""
+        return await run_sync(self._store.names)
+
+    async def _move(
+        self,
+        name: str,
+        before: GenerationRecord | None,
+        requests: Sequence[Requirement],
+        interpreter: Interpreter,
+        *,
+        offline_first: bool = False,
+        listener: Listener | None,
+    ) -> GenerationRecord:
+        """Make the generation for `requests` and let `name` name it."""
+        async with self._builder.generation(
+            requests,
+            interpreter,
+            before=before.id if before else None,
+            offline_first=offline_first,
+            listener=listener,
+        ) as after:
+            if before is None or after.id != before.id:
+                tell(listener, "switching")
+                self._commit(name, after, self._catalog.record(name).leaving(before.id if before else None))
+        return after
+
+    def _commit(self, name: str, generation: GenerationRecord, record: VenvRecord) -> None:
+        """The record first: without its link it is nothing, and a link without it would lose the description."""
+        self._store.write_venv_record(name, record)
+        self._store.switch(name, generation.id)
+        self._background.start_soon(self._settle, generation.id)
+
+    async def _settle(self, generation: str) -> None:
+        await self._collect()
+        await compile_and_seal(self._store, self._uv.confine, generation)
+
+    async def _collect(self) -> None:
+        await run_sync(self._store.collect)
+
+    @asynccontextmanager
+    async def _operation(self, name: str) -> AsyncGenerator[None]:
+        """The right to change `name`, for as long as a package operation may take."""
+        if not plain.may_be_name(name):
+            venv_name(name)
+        try:
+            with anyio.fail_after(self._timeout_seconds):
+                async with locked(self._store.locks / name):
+                    yield
+        except TimeoutError:
+            raise PackageError(
+                f"venv {name!r}: not done within {self._timeout_seconds:g} s and nothing was changed; what was "
+                "downloaded is kept, so call again, or raise PACKAGE_TIMEOUT_MS"
+            ) from None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise StoreError(f"venv {name!r}: {reason} in {str(self._store.base)!r}; nothing was changed") from error
+
+    def _state(self, name: str) -> tuple[GenerationRecord, list[Requirement], Interpreter]:
+        """What `name` is now, for an operation that changes it."""
+        current = self._store.current(name)
+        if current is None:
+            raise InvalidArgument(
+                f"venv {name!r} was made by another tool and is left as it is; create another one with create_venv"
+            )
+        record = self._store.record(current)
+        if record is None or self._store.problem(name):
+            raise self._catalog.broken(name)
+        requests = project.requests(self._store.path(current) / project.PYPROJECT)
+        return record, requests, _interpreter_of(record)
+
+    async def _interpreter(self, python_version: str, python: Path | None) -> Interpreter:
+        default = pythons.default()
+        if python is not None:
+            chosen = await run_sync(python.resolve)
+            fitting = [one for one in await self._uv.pythons([chosen.parent]) if one.python == chosen]
+            if not fitting:
+                raise InvalidArgument(f"{str(python)!r} is no Python interpreter that can be used")
+            return fitting[0]
+        if not python_version:
+            return default
+        if pythons.specifiers(python_version).contains(default.version):
+            return default
+        if self._pythons is None:
+            self._pythons = await self._uv.pythons(pythons.directories(Path.home()))
+        return pythons.choose(python_version, default, self._pythons)
+
+    def _require_unneeded(self, before: GenerationRecord, remaining: Sequence[Requirement], names: list[str]) -> None:
+        lock = (self._store.path(before.id) / project.LOCK).read_text(encoding="utf-8")
+        needs = project.Needs.of(lock)
+        roots = [canonicalize_name(requirement.name) for requirement in remaining]
+        for name in names:
+            chain = needs.chain(roots, name)
+            if len(chain) > 1:
+                steps = ", ".join(f"{one} needs {other}" for one, other in pairwise(chain))
+                raise PackageError(f"{name!r} can't be uninstalled: {steps}; uninstall {chain[0]!r} too, or keep it")
+
+    # Last, for its name hides the type's from what follows.
+    async def list(self) -> list[Venv]:
+        """Every environment, sorted by name."""
+        return await run_sync(self._catalog.venvs)
+
+
+def _require_installed(name: str, record: GenerationRecord, names: list[str]) -> None:
+    installed = [package.name for package in record.packages]
+    for missing in names:
+        if missing not in installed:
+            there = some(installed) or "nothing"
+            raise InvalidArgument(f"{missing!r} is not installed in venv {name!r}; installed: {there}")
+
+
+def _interpreter_of(record: GenerationRecord) -> Interpreter:
+    default = pythons.default()
+    if str(default.python) == record.base_python:
+        return default  # perhaps updated in its place since
+    return Interpreter(Path(record.base_python), record.python_version, Path(record.base_prefix), record.implementation)

@@ -1,0 +1,118 @@
+"""A venv as the project that uv understands: what was asked for (pyproject.toml) and what it means (uv.lock)."""
+
+import hashlib
+import json
+import platform
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from mcp_python_executor.venvs.pythons import Interpreter, libc
+
+# The same for every venv, so that the same requests have the same lock and the same generation.
+_NAME = "mcp-python-executor-venv"
+PYPROJECT = "pyproject.toml"
+LOCK = "uv.lock"
+WHEELS = "wheels"
+
+
+def render(requests: Iterable[Requirement], interpreter: Interpreter) -> str:
+    """The pyproject.toml that asks for `requests` on this platform and `interpreter`."""
+    major, minor = interpreter.minor.split(".")
+    platform_marker = (
+        f"sys_platform == '{sys.platform}' and platform_machine == '{platform.machine()}'"
+        f" and implementation_name == '{interpreter.implementation}'"
+    )
+    lines = [
+        "[project]",
+        f'name = "{_NAME}"',
+        'version = "0"',
+        f'requires-python = ">={interpreter.version},<{major}.{int(minor) + 1}"',
+        "dependencies = [",
+        *(f"  {json.dumps(text)}," for text in sorted(map(str, requests))),
+        "]",
+        "",
+        "[tool.uv]",
+        "package = false",
+        f"environments = [{json.dumps(platform_marker)}]",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def requests(pyproject: Path) -> list[Requirement]:
+    """What the project at `pyproject` asks for."""
+    loaded = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+    return [Requirement(text) for text in loaded["project"]["dependencies"]]
+
+
+def merge(old: Sequence[Requirement], new: Sequence[Requirement]) -> list[Requirement]:
+    """What is asked for once `new` is asked for on top of `old`.
+
+    A new specifier takes the old one's place; a bare name leaves it as it is. Extras add up.
+    """
+    merged = {_key(requirement): requirement for requirement in old}
+    for requirement in new:
+        before = merged.get(_key(requirement))
+        together = Requirement(str(requirement))
+        if before is not None:
+            together.extras |= before.extras
+            together.specifier = requirement.specifier or before.specifier
+        merged[_key(requirement)] = together
+    return list(merged.values())
+
+
+def without(old: Sequence[Requirement], names: Iterable[str]) -> list[Requirement]:
+    """`old` but what is asked of the packages `names`."""
+    gone = set(names)
+    return [requirement for requirement in old if canonicalize_name(requirement.name) not in gone]
+
+
+def generation_id(pyproject: str, lock: str, interpreter: Interpreter, wheels: Mapping[str, str]) -> str:
+    """The name of the generation with this content; `wheels` are hashes of those built for it, by file name."""
+    parts = [1, pyproject, lock, str(interpreter.python), interpreter.version, platform.machine(), libc(), dict(wheels)]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return f"py{interpreter.minor.replace('.', '')}-{digest[:20]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Which package needs which, as a lock tells it."""
+
+    edges: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, lock: str) -> "Needs":
+        """Read from the text of a uv.lock."""
+        packages: list[dict[str, Any]] = tomllib.loads(lock).get("package", [])
+        return cls({package["name"]: _dependencies(package) for package in packages})
+
+    def chain(self, roots: Iterable[str], target: str) -> list[str]:
+        """The shortest way from one of `roots` to `target`, both included; empty when there is none."""
+        ways = [[root] for root in sorted(set(roots))]
+        seen = {way[0] for way in ways}
+        while ways:
+            way = ways.pop(0)
+            if way[-1] == target:
+                return way
+            following = [name for name in self.edges.get(way[-1], ()) if name not in seen]
+            seen.update(following)
+            ways += [[*way, name] for name in following]
+        return []
+
+
+def _dependencies(package: dict[str, Any]) -> tuple[str, ...]:
+    """Those of extras too: only extras that somebody asked for are in a lock."""
+    extras: dict[str, list[dict[str, Any]]] = package.get("optional-dependencies", {})
+    groups: list[list[dict[str, Any]]] = [package.get("dependencies", []), *extras.values()]
+    return tuple(dependency["name"] for group in groups for dependency in group)
+
+
+def _key(requirement: Requirement) -> tuple[str, str]:
+    return canonicalize_name(requirement.name), str(requirement.marker or "")

@@ -1,0 +1,96 @@
+"""Base interpreters: the one that runs the server, and what else the machine has for a `pythonVersion`."""
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from mcp_python_executor.errors import InvalidArgument
+from mcp_python_executor.sandbox.policy import interpreter_paths
+
+OLDEST = Version("3.9")
+# Where interpreters are looked for: what a system and its administrator installed, and the user's pyenv and uv.
+# Executed code can write to none of them.
+_SYSTEM_BINS = (Path("/usr/local/bin"), Path("/usr/bin"), Path("/bin"))
+_VERSION_HINT = "give a version like '3.12' or a specifier like '>=3.10'"
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """A base interpreter, on this machine's own platform."""
+
+    python: Path
+    version: str
+    prefix: Path
+    implementation: str = "cpython"
+
+    @property
+    def minor(self) -> str:
+        """The version that code is written for: `3.12`."""
+        return ".".join(self.version.split(".")[:2])
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """What must be read of it to run it."""
+        return interpreter_paths(self.prefix, self.version)[0]
+
+
+def default() -> Interpreter:
+    """The interpreter beneath the one that runs us."""
+    python = Path(getattr(sys, "_base_executable", "") or sys.executable)
+    return Interpreter(python, platform.python_version(), Path(sys.base_prefix), sys.implementation.name)
+
+
+def directories(home: Path) -> list[Path]:
+    """Where to look for interpreters, the first ones preferred."""
+    found = sorted((home / ".pyenv" / "versions").glob("*/bin"), reverse=True)
+    found += sorted((home / ".local" / "share" / "uv" / "python").glob("*/bin"), reverse=True)
+    return [path for path in (*_SYSTEM_BINS, *found) if path.is_dir()]
+
+
+def specifiers(text: str) -> SpecifierSet:
+    """The versions that `text` accepts: `3.12` is any 3.12, `3.12.1` that one, `>=3.10` what it says.
+
+    Raises:
+        InvalidArgument: it is no version and no specifier, or asks for one that is too old.
+    """
+    text = text.strip()
+    try:
+        version = Version(text)
+    except InvalidVersion:
+        version = None
+    if version is not None and version < OLDEST:
+        raise InvalidArgument(f"python {text!r} is too old; the oldest supported is {OLDEST}")
+    if version is not None:
+        return SpecifierSet(f"=={text}" if len(version.release) > 2 else f"=={text}.*")
+    try:
+        return SpecifierSet(text)
+    except InvalidSpecifier:
+        raise InvalidArgument(f"{text!r} is no Python version; {_VERSION_HINT}") from None
+
+
+def choose(text: str, preferred: Interpreter, others: Sequence[Interpreter]) -> Interpreter:
+    """The interpreter for the `pythonVersion` of a call: `preferred` where it will do, else the newest.
+
+    Raises:
+        InvalidArgument: none will do; names those there are.
+    """
+    accepted = specifiers(text)
+    fitting = [other for other in (preferred, *others) if accepted.contains(other.version, prereleases=None)]
+    if preferred in fitting:
+        return preferred
+    if not fitting:
+        there = sorted({other.minor for other in (preferred, *others)}, key=Version)
+        raise InvalidArgument(f"no Python {text!r} on this machine; there are {', '.join(there)}")
+    return max(fitting, key=lambda other: Version(other.version))
+
+
+def libc() -> str:
+    """The C library, on which the choice of wheels depends: `glibc 2.36`."""
+    name, version = platform.libc_ver(os.fspath(default().python))
+    return f"{name} {version}".strip()

@@ -1,0 +1,130 @@
+"""What uv says when it fails, cut to its point: one line with a way out."""
+
+import re
+from collections.abc import Callable, Sequence
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
+_CONCLUSION = re.compile(r",? (?:and |so )*we can conclude that .*?(?=\.? And because |$)", re.IGNORECASE)
+_MOST = 400
+_ANOTHER_PYTHON = "create an environment with another pythonVersion"
+_NAME = r"([A-Za-z0-9][A-Za-z0-9._-]*)"
+
+
+def unbuilt(stderr: str) -> list[str]:
+    """The packages that have no usable wheel but a source to build one from."""
+    return list(dict.fromkeys(re.findall(r"Wheels are required for `([^`]+)` because building", _plain(stderr))))
+
+
+def reason(stderr: str) -> str:
+    """One line for a person: why uv failed, and the way out."""
+    text = _plain(stderr)
+    for recognize in (_disk, _network, _access, _resolution):
+        if line := recognize(text):
+            return line
+    causes = re.findall(r"^\s*(?:error|cause): (.*)$", text, re.MULTILINE)
+    return _cut(causes[-1] if causes else text.strip().splitlines()[-1] if text.strip() else "uv gave no reason")
+
+
+def build_reason(names: Sequence[str], stderr: str) -> str:
+    """One line for a person: why building one of `names` from source failed, in the compiler's last words."""
+    text = _plain(stderr)
+    if line := _disk(text) or _network(text) or _access(text):
+        return line
+    failed = re.search(rf"Failed to build `{_NAME}(?:==[^`]*)?`", text)
+    name = failed.group(1) if failed else names[0]
+    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("hint:")]
+    telling = [line for line in lines if re.search(r"error|not found|No such file", line, re.IGNORECASE)]
+    last = (telling or lines or ["uv gave no reason"])[-1]
+    return (
+        f"{name!r} has no wheel for this Python and platform, and building it from source failed: {_cut(last)}; "
+        f"ask for another version of it, or {_ANOTHER_PYTHON}"
+    )
+
+
+def _plain(stderr: str) -> str:
+    return _ANSI.sub("", stderr)
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split()).rstrip(".")
+    return text if len(text) <= _MOST else text[:_MOST] + "..."
+
+
+def _disk(text: str) -> str:
+    if "No space left on device" in text or "os error 28" in text or "Disk quota exceeded" in text:
+        return "the disk is full; free some space where VENVS_BASE_PATH is, then call again: nothing was changed"
+    return ""
+
+
+def _network(text: str) -> str:
+    if not re.search(r"error sending request|dns error|tcp connect error|Could not connect|operation timed out", text):
+        return ""
+    causes = re.findall(r"cause: (.*)$", text, re.MULTILINE)
+    address = re.search(r"https?://[^\s/`)]+", text)
+    where = f" at {address.group()}" if address else ""
+    why = re.sub(r" \(os error \d+\)$", "", causes[-1]).lower() if causes else "no answer"
+    return _cut(f"the package index{where} can't be reached: {why}") + "; check the network, the proxy or the index"
+
+
+def _access(text: str) -> str:
+    found = re.search(r"(401 Unauthorized|403 Forbidden|407 Proxy Authentication Required)", text)
+    address = re.search(r"https?://[^\s/`)]+", text)
+    if not found:
+        return ""
+    where = f" at {address.group()}" if address else ""
+    return f"the package index{where} answered {found.group()}; check the credentials of the index or proxy"
+
+
+def _resolution(text: str) -> str:
+    """The way out depends on what is in the way; uv's own words are kept where no case of ours fits."""
+    found = re.search(r"cause: (Because .*?)(?:\n\s*\n|\nhint:|\Z)", text, re.DOTALL)
+    if not found:
+        return ""
+    because = " ".join(found.group(1).split())
+    recognizers: tuple[Callable[[str, str], str], ...] = (_unknown, _too_new_for_python, _no_version, _no_wheel)
+    for recognize in recognizers:
+        if line := recognize(because, text):
+            return line
+    return f"the requirements conflict: {_shortened(because)}; loosen or leave out one of them"
+
+
+def _unknown(because: str, _: str) -> str:
+    found = re.search(rf"{_NAME} was not found in the (?:package registry|provided package locations)", because)
+    return f"package {found.group(1)!r} does not exist on the index; check how it is spelled" if found else ""
+
+
+def _too_new_for_python(because: str, _: str) -> str:
+    if "does not satisfy Python" not in because:
+        return ""
+    needed = re.search(r"does not satisfy Python(\S+?),? ", because)
+    which = re.search(rf"(?:and|that|because) {_NAME}(\S*) depends on Python", because)
+    package = f"{which.group(1)!r}" if which else "a package"
+    version = f" {needed.group(1)}" if needed else ""
+    return f"{package} needs Python{version}; ask for another version of it, or {_ANOTHER_PYTHON}"
+
+
+def _no_version(because: str, _: str) -> str:
+    found = re.match(r"Because (?:there is|there are) no versions? of (\S+?) and ", because)
+    only = re.match(rf"Because only ({_NAME}\S* is available) ", because)
+    if found:
+        return f"no version fits {found.group(1)!r}; ask for another version, or none"
+    return f"no version fits: only {only.group(1)}; ask for another version, or none" if only else ""
+
+
+def _no_wheel(because: str, text: str) -> str:
+    pattern = rf"(?:versions of |Because |because |and ){_NAME}\S* ha(?:s|ve) no (?:usable wheels|wheels with|`)"
+    found = re.findall(pattern, because)
+    if not found:
+        return ""
+    tags = re.search(rf"Wheels are available for `{re.escape(found[-1])}` \((\S+)\).*? tags?: (.*)", text)
+    there = f" (version {tags.group(1).lstrip('v')} has them for {tags.group(2)})".replace("`", "") if tags else ""
+    return (
+        f"{found[-1]!r} has no wheel for this Python and platform{there}; ask for another version of it, "
+        f"or {_ANOTHER_PYTHON}"
+    )
+
+
+def _shortened(because: str) -> str:
+    clauses = _CONCLUSION.sub("", because).replace("your project depends on", "this environment asks for")
+    clauses = re.sub(r"\.? And because ", "; ", clauses.removeprefix("Because "))
+    return _cut(clauses.replace("your project", "this environment"))

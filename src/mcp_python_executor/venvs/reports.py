@@ -1,0 +1,34 @@
+"""What a package operation did, from the generation before and the one after."""
+
+from collections.abc import Iterable
+
+from mcp_python_executor.venvs.model import Change, PackageReport
+from mcp_python_executor.venvs.records import GenerationRecord
+
+
+def report(
+    venv_name: str,
+    before: GenerationRecord | None,
+    after: GenerationRecord,
+    asked: Iterable[str],
+    *,
+    created: bool,
+    seconds: float,
+) -> PackageReport:
+    """The difference between two generations; `unchanged` are those of `asked` that were there already."""
+    old = {package.name: package.version for package in before.packages} if before else {}
+    new = {package.name: package for package in after.packages}
+    wanted = set(asked)
+    return PackageReport(
+        venv_name=venv_name,
+        created=created,
+        added=[Change(name, package.version) for name, package in new.items() if name not in old],
+        changed=[
+            Change(name, package.version, old[name])
+            for name, package in new.items()
+            if name in old and old[name] != package.version
+        ],
+        removed=[Change(name, version) for name, version in old.items() if name not in new],
+        unchanged=[package for name, package in new.items() if name in wanted and old.get(name) == package.version],
+        duration_seconds=seconds,
+    )

@@ -1,0 +1,255 @@
+"""The directory of the environments: generations, the links that name them, records, leases and what is left over.
+
+BASE/NAME                    a link to the venv's current generation: the one commit point, switched by a rename
+BASE/.store/generations/ID/  an installed environment at its final path, with the pyproject.toml of what was asked
+                             for, the uv.lock of what that means, the wheels built for it, and generation.json,
+                             which is written last
+BASE/.store/venvs/NAME.json  description, time of creation, history; the age of NAME.used is the last use
+BASE/.store/leases/ID        locked shared while somebody uses the generation, exclusively while it is made or
+                             removed
+BASE/.store/locks/NAME       locked while an operation changes the venv
+BASE/.store/cache/           uv's, on the same file system and below the same directory, so that files are linked
+BASE/.store/tmp/             workshops of running operations, each locked by its owner
+BASE/.store/trash/           generations on their way out
+"""
+
+import os
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mcp_python_executor.errors import StoreError
+from mcp_python_executor.venvs import plain
+from mcp_python_executor.venvs.files import remove_tree
+from mcp_python_executor.venvs.locks import Lock, is_locked, lock_directory, try_lock
+from mcp_python_executor.venvs.model import Generation
+from mcp_python_executor.venvs.records import (
+    GenerationRecord,
+    VenvRecord,
+    read_generation,
+    read_venv,
+    sync_directory,
+    write_venv,
+)
+
+_GENERATIONS = ".store/generations/"
+MARKER = "generation.json"
+
+
+class Store:
+    """The environments below `base`, and everything that belongs to them. No call of it waits for anybody."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.root = base / ".store"
+        self.generations = self.root / "generations"
+        self.cache = self.root / "cache"
+        self.venvs = self.root / "venvs"
+        self.leases = self.root / "leases"
+        self.locks = self.root / "locks"
+        self._tmp = self.root / "tmp"
+        self._trash = self.root / "trash"
+        self._known: dict[str, GenerationRecord] = {}
+
+    @classmethod
+    def open(cls, base: Path) -> "Store":
+        """The store at `base`, made where it is missing.
+
+        Raises:
+            StoreError: `base` can't be used.
+        """
+        try:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            store = cls(base.resolve(strict=True))
+            for path in (store.generations, store.cache, store.venvs, store.leases, store.locks):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in (store._tmp, store._trash):
+                path.mkdir(mode=0o700, exist_ok=True)
+            tempfile.TemporaryFile(dir=store._tmp).close()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise StoreError(
+                f"{str(base)!r} can't hold environments: {reason}; set VENVS_BASE_PATH to a directory you may write to"
+            ) from error
+        return store
+
+    def names(self) -> list[str]:
+        """Every environment's name, sorted."""
+        with os.scandir(self.base) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and self._is_venv(entry))
+
+    def exists(self, name: str) -> bool:
+        """Whether an environment has this name."""
+        return plain.may_be_name(name) and (self.current(name) is not None or plain.is_venv(self.base / name))
+
+    def current(self, name: str) -> str | None:
+        """The id of the generation that `name` is linked to; None where it is no link of ours."""
+        try:
+            target = os.readlink(self.base / name)  # noqa: PTH115 - on the way of each execution
+        except OSError:
+            return None
+        return target.removeprefix(_GENERATIONS) if target.startswith(_GENERATIONS) else None
+
+    def path(self, generation: str) -> Path:
+        """Where the generation stands."""
+        return self.generations / generation
+
+    def record(self, generation: str) -> GenerationRecord | None:
+        """What is written down of a finished generation; None for one that is gone or was never finished."""
+        marker = self.path(generation) / MARKER
+        known = self._known.get(generation)
+        if known is None:
+            known = read_generation(marker)
+            if known is not None:
+                self._known[generation] = known
+        elif not os.path.exists(marker):  # noqa: PTH110 - on the way of each execution: a third of Path.exists()
+            return None
+        return known
+
+    def generation(self, name: str) -> Generation | None:
+        """What `name` runs in now; None for a broken one."""
+        current = self.current(name)
+        if current is None:
+            return plain.generation(self.base / name)
+        record = self.record(current)
+        if record is None:
+            return None
+        path = self.path(current)
+        python = path / "bin" / "python"
+        if not os.path.exists(python):  # noqa: PTH110 - as above
+            return None
+        return Generation(current, path, python, Path(record.base_prefix), record.python_version)
+
+    def problem(self, name: str) -> str:
+        """What keeps `name` from running code, and the way out; empty when nothing does."""
+        if self.generation(name) is not None:
+            return ""
+        current = self.current(name)
+        way_out = "delete it with delete_venv, create it again and install what it needs"
+        record = self.record(current) if current else None
+        if current and record is None:
+            return f"its files are gone; {way_out}"
+        gone = f" {record.base_python!r}" if record else ""
+        return f"the Python{gone} that it was made from is gone; {way_out}"
+
+    def switch(self, name: str, generation: str) -> None:
+        """Make `name` name `generation`, lasting: the commit of every operation."""
+        with self.workshop() as workshop:
+            link = workshop / "link"
+            link.symlink_to(_GENERATIONS + generation)
+            link.replace(self.base / name)
+        sync_directory(self.base)
+
+    def remove(self, name: str) -> None:
+        """Make `name` name nothing, lasting. What it named goes when nobody uses it. The caller holds its lock."""
+        path = self.base / name
+        if path.is_symlink():
+            path.unlink()
+        elif (adopted := plain.generation(path)) is not None:
+            path.rename(self._trash / adopted.id)
+        else:
+            path.rename(self._trash / f"{plain.PREFIX}broken-{os.urandom(8).hex()}")
+        sync_directory(self.base)
+        for suffix in (".json", ".used"):
+            (self.venvs / (name + suffix)).unlink(missing_ok=True)
+        (self.locks / name).unlink(missing_ok=True)
+
+    def venv_record(self, name: str) -> VenvRecord | None:
+        """What is written down of the venv `name`."""
+        return read_venv(self.venvs / f"{name}.json")
+
+    def write_venv_record(self, name: str, record: VenvRecord) -> None:
+        """Write down `record` of the venv `name`."""
+        write_venv(self.venvs / f"{name}.json", record)
+
+    def touch(self, name: str) -> None:
+        """Note that `name` is used now. It may be lost with the power: nothing is waited for."""
+        path = self.venvs / f"{name}.used"
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            path.touch()
+
+    def last_used(self, name: str) -> datetime | None:
+        """When `name` was last used; None when it never was."""
+        try:
+            return datetime.fromtimestamp((self.venvs / f"{name}.used").stat().st_mtime, UTC)
+        except FileNotFoundError:
+            return None
+
+    def is_busy(self, name: str) -> bool:
+        """Whether some server changes `name` now."""
+        return is_locked(self.locks / name)
+
+    def try_lease(self, generation: str) -> Lock | None:
+        """A lease on the generation; None while it is made or removed."""
+        return try_lock(self.leases / generation, shared=True)
+
+    @contextmanager
+    def workshop(self) -> Generator[Path]:
+        """An empty directory for one operation. It goes with the block, or at a later start if we are killed in it."""
+        while True:
+            path = Path(tempfile.mkdtemp(dir=self._tmp))
+            if (lock := lock_directory(path)) is not None:
+                break
+        try:
+            yield path
+        finally:
+            remove_tree(path)
+            lock.release()
+
+    def collect(self) -> None:
+        """Remove the generations, workshops and leases that nobody names or uses, and what was on its way out."""
+        for path in self._tmp.iterdir():
+            if (lock := lock_directory(path)) is not None:
+                remove_tree(path)
+                lock.release()
+        kept = self._named()
+        for name in _names(self.generations):
+            if name not in kept:
+                self._collect(name)
+        for name in _names(self._trash):
+            self._collect(name)
+        for name in _names(self.leases):
+            if name not in kept and not self.path(name).exists():
+                self._collect(name)
+
+    def _collect(self, generation: str) -> None:
+        lease = self.leases / generation
+        lock = try_lock(lease)
+        if lock is None:
+            return
+        try:
+            # Named again since we looked: whoever named it held the lease until it was named.
+            if generation in self._named():
+                return
+            self._known.pop(generation, None)
+            trash = self._trash / generation
+            remove_tree(trash)
+            with suppress(FileNotFoundError):
+                self.path(generation).rename(trash)
+            remove_tree(trash)
+            lease.unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+    def _named(self) -> set[str]:
+        """The ids of the generations that a venv is linked to or may return to."""
+        named: set[str] = set()
+        for name in _names(self.base):
+            if (current := self.current(name)) is not None:
+                named.add(current)
+                if record := self.venv_record(name):
+                    named.update(record.history)
+        return named
+
+    def _is_venv(self, entry: os.DirEntry[str]) -> bool:
+        if entry.is_symlink() and self.current(entry.name) is not None:
+            return True
+        return plain.is_venv(self.base / entry.name)
+
+
+def _names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]

@@ -1,0 +1,226 @@
+"""uv's commands: each behind the outer wall, with an environment of its own, and its failures as PackageError."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uv import find_uv_bin
+
+from mcp_python_executor.errors import PackageError
+from mcp_python_executor.process import Completed, run
+from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.venvs import reasons
+from mcp_python_executor.venvs.project import WHEELS
+from mcp_python_executor.venvs.pythons import Interpreter
+
+Confine = Callable[[Policy, Sequence[str]], list[str]]
+"""A command as the same command behind the outer wall that a policy describes."""
+Listener = Callable[[str], None]
+"""Is told, in a few words, what is being done."""
+
+# What reaches uv of our own environment: how to get to the index, and nothing else.
+_PASSED = frozenset(
+    name for plain in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY") for name in (plain, plain.lower())
+) | {
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "SSL_CLIENT_CERT",
+    "UV_DEFAULT_INDEX",
+    "UV_EXTRA_INDEX_URL",
+    "UV_HTTP_RETRIES",
+    "UV_HTTP_TIMEOUT",
+    "UV_INDEX",
+    "UV_INDEX_STRATEGY",
+    "UV_INDEX_URL",
+    "UV_INSECURE_HOST",
+    "UV_NATIVE_TLS",
+}
+_CREDENTIALS = re.compile(r"UV_INDEX_[A-Z0-9_]+_(USERNAME|PASSWORD)")
+# What pip and others call the same thing, where uv's own variable is not set: (uv's, theirs), the first one found.
+_TRANSLATED = (
+    ("UV_DEFAULT_INDEX", ("UV_INDEX_URL", "PIP_INDEX_URL")),
+    ("UV_INDEX", ("UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL")),
+    ("UV_INSECURE_HOST", ("PIP_TRUSTED_HOST",)),
+    ("SSL_CERT_FILE", ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")),
+)
+_STAGES = frozenset(["Resolved", "Downloading", "Downloaded", "Prepared", "Installed"])
+_USER_INFO = re.compile(r"(?<=://)[^/\s@]*@")
+_FILE_URL = re.compile(r"file://(/\S+)")
+
+
+def index_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The part of our own `environment` that reaches package operations, in uv's words."""
+    passed = {name: value for name, value in environment.items() if name in _PASSED or _CREDENTIALS.fullmatch(name)}
+    for ours, theirs in _TRANSLATED:
+        found = next((environment[name] for name in theirs if environment.get(name)), None)
+        if found and not passed.get(ours):
+            passed[ours] = found
+    for replaced in ("UV_INDEX_URL", "UV_EXTRA_INDEX_URL"):
+        passed.pop(replaced, None)
+    return {name: value for name, value in passed.items() if value}
+
+
+def without_credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` for a process that runs strangers' code."""
+    return {
+        name: _USER_INFO.sub("", value)
+        for name, value in environment.items()
+        if not _CREDENTIALS.fullmatch(name) and name != "SSL_CLIENT_CERT"
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Uv:
+    """uv with its cache below `store`, on the index that `index` (environment variables) describes."""
+
+    binary: Path
+    store: Path
+    index: Mapping[str, str]
+    confine: Confine
+
+    @classmethod
+    def found(cls, store: Path, environment: Mapping[str, str], confine: Confine) -> "Uv":
+        """The uv that came with us."""
+        return cls(Path(find_uv_bin()), store, index_environment(environment), confine)
+
+    @property
+    def cache(self) -> Path:
+        """Where downloads are kept."""
+        return self.store / "cache"
+
+    async def lock(
+        self, project: Path, interpreter: Interpreter, *, offline: bool = False, listener: Listener | None = None
+    ) -> Completed:
+        """Resolve what the project in the directory `project` asks for. A failure is in the answer."""
+        command = ["lock", "--no-build", *self._project(project, interpreter)]
+        command += ["--offline"] if offline else []
+        policy = self._policy(project, interpreter, write=(self.cache, project))
+        return await self._run(command, policy, listener)
+
+    async def sync(
+        self,
+        project: Path,
+        interpreter: Interpreter,
+        target: Path,
+        *,
+        pass_fds: Sequence[int] = (),
+        listener: Listener | None = None,
+    ) -> None:
+        """Make the environment that the lock in `project` describes at the empty directory `target`.
+
+        Raises:
+            PackageError: it can't be made.
+        """
+        command = ["sync", "--frozen", "--no-build", "--no-install-project", *self._project(project, interpreter)]
+        # A hard link crosses no mount (link(2), EXDEV): cache and target are opened by the one directory above both.
+        # Nothing but uv runs here, and what else of the store matters is read-only.
+        closed = tuple(self.store / name for name in ("venvs", "locks", "leases"))
+        policy = self._policy(project, interpreter, read=closed, write=(self.store,), target=target)
+        raise_for(await self._run(command, policy, listener, pass_fds=pass_fds))
+
+    async def pythons(self, directories: Sequence[Path]) -> list[Interpreter]:
+        """The CPython interpreters in `directories`.
+
+        Raises:
+            PackageError: uv failed.
+        """
+        environment = {**self._environment(None), "PATH": ":".join(map(str, directories))}
+        policy = Policy(
+            read=(self.binary, *(path.parent for path in directories)),
+            write=(self.cache,),
+            environment=tuple(environment.items()),
+        )
+        command = ["python", "list", "--only-installed", "--offline", "--output-format", "json"]
+        completed = await self._run(command, policy, None)
+        raise_for(completed)
+        found: list[dict[str, Any]] = json.loads(completed.stdout)
+        return list(dict.fromkeys(_interpreter(entry) for entry in found if entry["implementation"] == "cpython"))
+
+    def _project(self, project: Path, interpreter: Interpreter) -> list[str]:
+        wheels = project / WHEELS
+        find_links = ["--find-links", str(wheels)] if wheels.is_dir() else []
+        return ["--project", str(project), "--python", str(interpreter.python), *find_links]
+
+    def _policy(
+        self,
+        project: Path,
+        interpreter: Interpreter,
+        *,
+        write: tuple[Path, ...],
+        read: tuple[Path, ...] = (),
+        target: Path | None = None,
+    ) -> Policy:
+        environment = {**self.index, **self._environment(project)}
+        if target is not None:
+            environment["UV_PROJECT_ENVIRONMENT"] = str(target)
+        return Policy(
+            read=(self.binary, *interpreter.paths, *self.configured_files(), *read),
+            write=write,
+            network=True,
+            environment=tuple(environment.items()),
+        )
+
+    def configured_files(self) -> tuple[Path, ...]:
+        """Files and directories that the index settings name: certificates, indexes on this machine."""
+        named = [self.index.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT")]
+        for name in ("UV_DEFAULT_INDEX", "UV_INDEX"):
+            named += _FILE_URL.findall(self.index.get(name, ""))
+        return tuple(path for path in map(Path, filter(None, named)) if path.exists())
+
+    def _environment(self, private: Path | None) -> dict[str, str]:
+        """`private` is a directory that goes when the command has ended."""
+        return {
+            "HOME": str(private or self.cache),
+            "TMPDIR": str(private or self.cache),
+            "PATH": "/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "NO_COLOR": "1",
+            "UV_CACHE_DIR": str(self.cache),
+            "UV_NO_CONFIG": "1",
+            "UV_NO_PROGRESS": "1",
+            "UV_PYTHON_DOWNLOADS": "never",
+        }
+
+    async def _run(
+        self, command: Sequence[str], policy: Policy, listener: Listener | None, *, pass_fds: Sequence[int] = ()
+    ) -> Completed:
+        try:
+            return await run(
+                self.confine(policy, [str(self.binary), *command]),
+                environment=dict(policy.environment),
+                directory=Path("/"),
+                on_line=_stages(listener) if listener else None,
+                pass_fds=pass_fds,
+            )
+        except OSError as error:
+            raise PackageError(f"uv can't be started: {(error.strerror or str(error)).lower()}") from error
+
+
+def raise_for(completed: Completed) -> None:
+    """Nothing for a command that succeeded.
+
+    Raises:
+        PackageError: it failed, with its reason.
+    """
+    if completed.returncode < 0:
+        raise PackageError(f"uv was killed by signal {-completed.returncode}; nothing was changed, so call again")
+    if completed.returncode:
+        raise PackageError(reasons.reason(completed.stderr.decode("utf-8", "replace")))
+
+
+def _stages(listener: Listener) -> Callable[[str], None]:
+    """Of uv's lines, those that tell a person where it is."""
+
+    def tell(line: str) -> None:
+        if line.split(" ")[0] in _STAGES:
+            listener(line[0].lower() + line[1:])
+
+    return tell
+
+
+def _interpreter(entry: dict[str, Any]) -> Interpreter:
+    python = Path(entry["path"])
+    return Interpreter(python.resolve(), str(entry["version"]), python.resolve().parent.parent)
