@@ -6,14 +6,16 @@ Imports of other floors stand in the commands, so that help and argument errors 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import signal
 import sys
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, replace
 from importlib import import_module
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
@@ -292,7 +294,8 @@ async def _terminal() -> AsyncGenerator[OutputListener]:
     send, receive = anyio.create_memory_object_stream[tuple[str, str]](float("inf"))
 
     def listener(stream: str, text: str) -> None:
-        send.send_nowait((stream, text))
+        with suppress(anyio.BrokenResourceError):  # writing failed, and the run is about to be cancelled
+            send.send_nowait((stream, text))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_write_out, receive)
@@ -304,9 +307,11 @@ async def _write_out(pieces: MemoryObjectReceiveStream[tuple[str, str]]) -> None
     import anyio.to_thread
 
     with pieces:
-        async for stream, text in pieces:
-            data = text.encode("utf-8", "surrogateescape")
-            await anyio.to_thread.run_sync(_write, 1 if stream == "stdout" else 2, data, abandon_on_cancel=True)
+        async for first in pieces:
+            waiting = [first, *(pieces.receive_nowait() for _ in range(pieces.statistics().current_buffer_used))]
+            for stream, together in itertools.groupby(waiting, key=itemgetter(0)):
+                data = "".join(text for _, text in together).encode("utf-8", "surrogateescape")
+                await anyio.to_thread.run_sync(_write, 1 if stream == "stdout" else 2, data, abandon_on_cancel=True)
 
 
 def _write(descriptor: int, data: bytes) -> None:
