@@ -12,7 +12,7 @@ from mcp.server.mcpserver import Context
 from mcp_types import CallToolResult, ToolAnnotations
 
 from mcp_python_executor.errors import InvalidArgument
-from mcp_python_executor.execution.model import ExecutionRequest
+from mcp_python_executor.execution.model import ExecutionRequest, OutputListener
 from mcp_python_executor.server import arguments as take
 from mcp_python_executor.server import descriptions, render
 from mcp_python_executor.server import outputs as give
@@ -52,7 +52,7 @@ class Tool(Generic[A]):
 async def _execute_python(service: Service, asked: take.ExecutePython, call: Call) -> CallToolResult:
     request = _request(asked, service.settings)
     async with progress(call) as tell:
-        listener = None if tell is None else lambda _stream, text: tell(text)
+        listener: OutputListener | None = None if tell is None else lambda _stream, text: tell(text)
         result = await service.execute(request, listener)
     return render.execution(result)
 

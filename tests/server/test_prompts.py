@@ -1,0 +1,36 @@
+"""The ready prompts: what a person fills in reaches the model."""
+
+import pytest
+from mcp_types import GetPromptResult, TextContent
+
+from mcp_python_executor.server.app import build_server
+from tests.server.conftest import Scripted
+
+pytestmark = pytest.mark.anyio
+
+
+async def prompt(name: str, **arguments: str) -> str:
+    result = await build_server(Scripted().service).get_prompt(name, arguments)
+    assert isinstance(result, GetPromptResult)
+    [message] = result.messages
+    assert message.role == "user"
+    assert isinstance(message.content, TextContent)
+    return message.content.text
+
+
+async def test_each_prompt_names_its_arguments_and_which_it_needs():
+    prompts = await build_server(Scripted().service).list_prompts()
+    assert {one.name: [(it.name, it.required) for it in one.arguments or []] for one in prompts} == {
+        "execute-python": [("task", True)],
+        "debug-python": [("code", True), ("problem", False)],
+        "install-packages": [("purpose", True), ("venv", False)],
+    }
+    assert all(one.title and one.description and all(it.description for it in one.arguments or []) for one in prompts)
+
+
+async def test_what_a_person_fills_in_is_in_the_message():
+    assert (await prompt("execute-python", task="Count primes")).startswith("Count primes\n")
+    assert "```python\n1/0\n```" in await prompt("debug-python", code="1/0")
+    assert "What goes wrong: it stops" in await prompt("debug-python", code="1/0", problem="it stops")
+    assert "the default environment" in await prompt("install-packages", purpose="maps")
+    assert "the environment 'geo'" in await prompt("install-packages", purpose="maps", venv="geo")
