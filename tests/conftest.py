@@ -12,6 +12,8 @@ from typing import TypeVar
 import hypothesis
 import pytest
 
+pytest_plugins = ["tests.bench"]
+
 T = TypeVar("T")
 
 # Decides which cases a sample has: the same each time.

@@ -211,6 +211,7 @@ class Zygote:
             self._workers.pop(worker.id, None)
             worker.close()
             if isinstance(error, OSError):
+                self.alive = self.alive and not isinstance(error, BrokenPipeError)
                 raise EngineError(f"no worker could be forked: {error.strerror}") from error
             raise
         return worker

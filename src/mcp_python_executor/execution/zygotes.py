@@ -37,13 +37,22 @@ class Zygotes:
         Raises:
             EngineError: no interpreter could be started.
         """
-        zygote = await self.zygote(surroundings)
-        worker = await zygote.worker()
+        zygote, worker = await self._fork(surroundings)
         try:
             yield zygote, worker
         finally:
             worker.close()
             self._tasks.start_soon(self._refill, zygote)
+
+    async def _fork(self, surroundings: Surroundings) -> tuple[Zygote, Worker]:
+        zygote = await self.zygote(surroundings)
+        try:
+            return zygote, await zygote.worker()
+        except EngineError:
+            if zygote.alive:
+                raise
+        zygote = await self.zygote(surroundings)  # it had died since; nothing of the program has run yet
+        return zygote, await zygote.worker()
 
     async def zygote(self, surroundings: Surroundings) -> Zygote:
         """The warm interpreter for `surroundings`, started when there is none."""
@@ -83,6 +92,11 @@ class Zygotes:
             await zygote.refill()
         except EngineError as error:
             log.warning("no_spare_worker", reason=str(error))
+
+    def warmed(self, surroundings: Surroundings) -> frozenset[str]:
+        """The modules that the present interpreter for `surroundings` has imported ahead."""
+        present = self._zygotes.get(surroundings)
+        return present.modules if present else frozenset()
 
     def learn(self, surroundings: Surroundings, modules: Iterable[str]) -> None:
         """Notes what a program imported; when that is new, a warmer zygote takes the place of the present one."""

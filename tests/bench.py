@@ -1,0 +1,103 @@
+"""A real interpreter and a real engine around it."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import uv
+
+from mcp_python_executor.execution.model import ExecutionRequest, ExecutionResult, Interpreter, OutputListener
+from mcp_python_executor.execution.runner import Runner
+from mcp_python_executor.execution.surroundings import Surroundings, surroundings
+from mcp_python_executor.execution.zygote import Engine
+from mcp_python_executor.execution.zygotes import Zygotes, open_zygotes
+from mcp_python_executor.limits import Limits
+from mcp_python_executor.sandbox.probe import probe
+from mcp_python_executor.settings import Settings
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+@dataclass
+class Bench:
+    """A runner with surroundings to run programs in."""
+
+    runner: Runner
+    zygotes: Zygotes
+    surroundings: Surroundings
+    results: list[ExecutionResult] = field(default_factory=list[ExecutionResult])
+
+    async def run(self, code: str, *, listener: OutputListener | None = None, **request: Any) -> ExecutionResult:
+        """Runs inline code; what is run must not fail by our fault."""
+        asked = ExecutionRequest(code=code, venv_name="default", **request)
+        return await self.runner.execute(asked, self.surroundings, listener)
+
+    async def run_program(self, name: str, **request: Any) -> ExecutionResult:
+        """Runs one of tests/programs."""
+        return await self.run((PROGRAMS / name).read_text(), **request)
+
+
+OpenBench = Callable[..., AbstractAsyncContextManager[Bench]]
+
+
+def make_interpreter(directory: Path, *packages: str) -> Interpreter:
+    """An environment of its own in `directory`, with `packages`."""
+    base = sys.base_prefix
+    subprocess.run([uv.find_uv_bin(), "venv", "-q", "--python", sys.executable, directory], check=True)
+    python = directory / "bin" / "python"
+    if packages:
+        subprocess.run([uv.find_uv_bin(), "pip", "install", "-q", "--python", python, *packages], check=True)
+        subprocess.run([python, "-m", "compileall", "-q", directory / "lib"], check=False)
+    return Interpreter(directory.name, python, directory, Path(base), platform.python_version())
+
+
+@pytest.fixture(scope="session")
+def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Interpreter:
+    """An environment with nothing installed."""
+    return make_interpreter(tmp_path_factory.mktemp("environments") / "empty")
+
+
+@pytest.fixture(scope="session")
+def plotting_interpreter(tmp_path_factory: pytest.TempPathFactory) -> Interpreter:
+    """An environment with numpy, pandas and matplotlib."""
+    directory = tmp_path_factory.mktemp("environments") / "plotting"
+    return make_interpreter(directory, "numpy", "pandas", "matplotlib")
+
+
+@pytest.fixture(params=["strict", "none"])
+def isolation(request: pytest.FixtureRequest) -> str:
+    """Behind walls, and as a plain process."""
+    return request.param
+
+
+@pytest.fixture
+def open_bench(tmp_path: Path, interpreter: Interpreter) -> OpenBench:
+    """`async with open_bench(isolation="strict", limits=..., settings..., script=...) as bench`."""
+
+    @asynccontextmanager
+    async def opened(
+        *,
+        isolation: str = "strict",
+        limits: Limits | None = None,
+        within: Interpreter = interpreter,
+        script: Path | None = None,
+        **settings: Any,
+    ) -> AsyncGenerator[Bench]:
+        walls = await probe()
+        assert walls.strict, walls.missing
+        runs = tmp_path / "runs"
+        engine = Engine(walls.bubblewrap if isolation == "strict" else None, runs, limits or Limits())
+        chosen = Settings(venvs_base_path=tmp_path / "venvs", **settings)
+        around = surroundings(chosen, within, script, os.environ)
+        async with anyio.create_task_group() as tasks, open_zygotes(engine) as zygotes:
+            yield Bench(Runner(zygotes, tasks), zygotes, around)
+
+    return opened
