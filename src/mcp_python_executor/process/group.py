@@ -3,16 +3,18 @@
 import os
 import signal
 import subprocess
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import anyio
-from anyio.abc import Process
+from anyio.abc import ByteReceiveStream, Process
 
 # SIGKILL cannot be refused; only a process in an uninterruptible system call outlasts this, and nobody can end that.
 _REAP_SECONDS = 5.0
+_DRAIN_SECONDS = 1.0
 _POLL_SECONDS = 0.01
 
 
@@ -34,15 +36,18 @@ async def owned(
     Raises:
         OSError: the command can't be started.
     """
-    process = await anyio.open_process(
-        command,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        cwd=directory,
-        env=environment,
-        start_new_session=True,
-        pass_fds=pass_fds,
+    process = await _started(
+        partial(
+            anyio.open_process,
+            command,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=directory,
+            env=environment,
+            start_new_session=True,
+            pass_fds=pass_fds,
+        )
     )
     try:
         yield process
@@ -77,13 +82,30 @@ def kill_group(process: Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+async def _started(start: Callable[[], Awaitable[Process]]) -> Process:
+    # Cancelled between fork and answer, asyncio would leave a child that nobody owns. It takes a moment only.
+    with anyio.CancelScope(shield=True):
+        return await start()
+    raise AssertionError("a shielded scope was cancelled")
+
+
 async def _end(process: Process) -> None:
     kill_group(process)
     with anyio.move_on_after(_REAP_SECONDS):
         await wait_for_exit(process)
+        await process.wait()
+    # asyncio closes the pipes when they have been read to their end, which a process that left the group can delay.
+    with anyio.move_on_after(_DRAIN_SECONDS):
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                await _drain(stream)
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                 await stream.aclose()
-    with anyio.move_on_after(_REAP_SECONDS):
-        await process.wait()
+
+
+async def _drain(stream: ByteReceiveStream) -> None:
+    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+        async for _ in stream:
+            pass

@@ -85,8 +85,10 @@ async def _behind_walls(
         "UV_NO_PROGRESS": "1",
         "UV_PYTHON_DOWNLOADS": "never",
     }
+    include = interpreter.prefix / "include"
+    headers = (include,) if include.is_dir() else ()
     policy = Policy(
-        read=(uv.binary, *interpreter.paths, *uv.configured_files(), wheels),
+        read=(uv.binary, *interpreter.paths, *headers, *uv.configured_files(), wheels),
         write=(private,),
         network=True,
         environment=tuple(environment.items()),

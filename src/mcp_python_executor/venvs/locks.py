@@ -27,7 +27,7 @@ class Lock:
         os.close(self.descriptor)
 
 
-def try_lock(path: Path, *, shared: bool = False) -> Lock | None:
+def try_lock(path: Path | str, *, shared: bool = False) -> Lock | None:
     """The lock on the file `path`, made where it is missing; None while somebody holds it against us."""
     while True:
         # Read and write: a network file system grants an exclusive lock only so (flock(2)).
@@ -71,10 +71,10 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def _is_linked(descriptor: int, path: Path) -> bool:
+def _is_linked(descriptor: int, path: Path | str) -> bool:
     mine = os.fstat(descriptor)
     try:
-        there = path.stat()
+        there = os.stat(path)  # noqa: PTH116 - on the way of each execution
     except FileNotFoundError:
         return False
     return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import anyio
+import structlog
 from anyio.abc import TaskGroup
 from anyio.to_thread import run_sync
 from packaging.requirements import Requirement
@@ -26,6 +27,8 @@ from mcp_python_executor.venvs.records import GenerationRecord, VenvRecord, now
 from mcp_python_executor.venvs.reports import report
 from mcp_python_executor.venvs.store import Store
 from mcp_python_executor.venvs.uv import Confine, Listener, Uv
+
+log = structlog.get_logger()
 
 
 @asynccontextmanager
@@ -46,13 +49,17 @@ async def open_venvs(
     """
     store = await run_sync(Store.open, base)
     uv = Uv.found(store.root, os.environ if environment is None else environment, confine)
+    failure: Exception | None = None
     async with anyio.create_task_group() as background:
         venvs = Venvs(store, uv, background, default_name=default_name, timeout_seconds=timeout_seconds)
         background.start_soon(venvs.tidy)
         try:
             yield venvs
-        finally:
-            background.cancel_scope.cancel()
+        except Exception as error:  # noqa: BLE001 - raised again below: from in here it would come as a group
+            failure = error
+        background.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 class Venvs:
@@ -217,9 +224,9 @@ class Venvs:
     async def tidy(self) -> None:
         """Remove what earlier servers left, and finish what they did not."""
         await self._collect()
-        for name in self._store.names():
+        for name in await self.names():
             if (current := self._store.current(name)) is not None:
-                await compile_and_seal(self._store, self._uv.confine, current)
+                await self._finish(current)
 
     async def names(self) -> list[str]:
         """Every environment's name, sorted."""
@@ -256,10 +263,19 @@ class Venvs:
 
     async def _settle(self, generation: str) -> None:
         await self._collect()
-        await compile_and_seal(self._store, self._uv.confine, generation)
+        await self._finish(generation)
+
+    async def _finish(self, generation: str) -> None:
+        try:
+            await compile_and_seal(self._store, self._uv.confine, generation)
+        except OSError as error:  # it is done again at the next start; code runs without it
+            log.warning("finish_failed", generation=generation, reason=str(error))
 
     async def _collect(self) -> None:
-        await run_sync(self._store.collect)
+        try:
+            await run_sync(self._store.collect)
+        except OSError as error:  # it is done again after the next operation
+            log.warning("collect_failed", reason=str(error))
 
     @asynccontextmanager
     async def _operation(self, name: str) -> AsyncGenerator[None]:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from mcp_python_executor.errors import InvalidArgument
 from mcp_python_executor.sandbox.policy import interpreter_paths
 
 OLDEST = Version("3.9")
+# Asking an interpreter costs its start: those that are too old are not asked. Follows OLDEST.
+_SUPPORTED = re.compile(r"python3\.(9|[1-9][0-9])")
 # Where interpreters are looked for: what a system and its administrator installed, and the user's pyenv and uv.
 # Executed code can write to none of them.
-_SYSTEM_BINS = (Path("/usr/local/bin"), Path("/usr/bin"), Path("/bin"))
+SYSTEM_BINS = (Path("/usr/local/bin"), Path("/usr/bin"), Path("/bin"))
 _VERSION_HINT = "give a version like '3.12' or a specifier like '>=3.10'"
 
 
@@ -50,7 +53,7 @@ def directories(home: Path) -> list[Path]:
     """Where to look for interpreters, the first ones preferred."""
     found = sorted((home / ".pyenv" / "versions").glob("*/bin"), reverse=True)
     found += sorted((home / ".local" / "share" / "uv" / "python").glob("*/bin"), reverse=True)
-    return [path for path in (*_SYSTEM_BINS, *found) if path.is_dir()]
+    return [path for path in (*SYSTEM_BINS, *found) if any(map(_SUPPORTED.fullmatch, _names(path)))]
 
 
 def specifiers(text: str) -> SpecifierSet:
@@ -88,6 +91,10 @@ def choose(text: str, preferred: Interpreter, others: Sequence[Interpreter]) -> 
         there = sorted({other.minor for other in (preferred, *others)}, key=Version)
         raise InvalidArgument(f"no Python {text!r} on this machine; there are {', '.join(there)}")
     return max(fitting, key=lambda other: Version(other.version))
+
+
+def _names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()] if directory.is_dir() else []
 
 
 def libc() -> str:

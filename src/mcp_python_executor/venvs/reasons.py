@@ -5,6 +5,11 @@ from collections.abc import Callable, Sequence
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 _CONCLUSION = re.compile(r",? (?:and |so )*we can conclude that .*?(?=\.? And because |$)", re.IGNORECASE)
+_TELLING = (
+    re.compile(r"fatal error: |: error: |^Error: "),
+    re.compile(r"not found|No such file", re.IGNORECASE),
+    re.compile(r"^\w*(?:Error|Exception): ", re.IGNORECASE),
+)
 _MOST = 400
 _ANOTHER_PYTHON = "create an environment with another pythonVersion"
 _NAME = r"([A-Za-z0-9][A-Za-z0-9._-]*)"
@@ -33,8 +38,9 @@ def build_reason(names: Sequence[str], stderr: str) -> str:
     failed = re.search(rf"Failed to build `{_NAME}(?:==[^`]*)?`", text)
     name = failed.group(1) if failed else names[0]
     lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("hint:")]
-    telling = [line for line in lines if re.search(r"error|not found|No such file", line, re.IGNORECASE)]
-    last = (telling or lines or ["uv gave no reason"])[-1]
+    # The compiler's own error first; then what the backend made of it, which is often its whole command line.
+    telling = [line for pattern in _TELLING for line in lines if pattern.search(line)]
+    last = (telling or lines[-1:] or ["no reason given"])[0]
     return (
         f"{name!r} has no wheel for this Python and platform, and building it from source failed: {_cut(last)}; "
         f"ask for another version of it, or {_ANOTHER_PYTHON}"

@@ -17,6 +17,7 @@ import os
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,6 +39,13 @@ _GENERATIONS = ".store/generations/"
 MARKER = "generation.json"
 
 
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    record: GenerationRecord
+    generation: Generation
+    python: str
+
+
 class Store:
     """The environments below `base`, and everything that belongs to them. No call of it waits for anybody."""
 
@@ -51,7 +59,8 @@ class Store:
         self.locks = self.root / "locks"
         self._tmp = self.root / "tmp"
         self._trash = self.root / "trash"
-        self._known: dict[str, GenerationRecord] = {}
+        self._prefix = f"{base}{os.sep}"
+        self._known: dict[str, _Finished] = {}
 
     @classmethod
     def open(cls, base: Path) -> "Store":
@@ -87,7 +96,7 @@ class Store:
     def current(self, name: str) -> str | None:
         """The id of the generation that `name` is linked to; None where it is no link of ours."""
         try:
-            target = os.readlink(self.base / name)  # noqa: PTH115 - on the way of each execution
+            target = os.readlink(f"{self._prefix}{name}")  # noqa: PTH115 - on the way of each execution
         except OSError:
             return None
         return target.removeprefix(_GENERATIONS) if target.startswith(_GENERATIONS) else None
@@ -98,29 +107,19 @@ class Store:
 
     def record(self, generation: str) -> GenerationRecord | None:
         """What is written down of a finished generation; None for one that is gone or was never finished."""
-        marker = self.path(generation) / MARKER
-        known = self._known.get(generation)
-        if known is None:
-            known = read_generation(marker)
-            if known is not None:
-                self._known[generation] = known
-        elif not os.path.exists(marker):  # noqa: PTH110 - on the way of each execution: a third of Path.exists()
-            return None
-        return known
+        finished = self._finished(generation)
+        return finished.record if finished else None
 
     def generation(self, name: str) -> Generation | None:
         """What `name` runs in now; None for a broken one."""
         current = self.current(name)
         if current is None:
             return plain.generation(self.base / name)
-        record = self.record(current)
-        if record is None:
+        finished = self._finished(current)
+        # Through the link: the interpreter that it was made from must be there.
+        if finished is None or not os.path.exists(finished.python):  # noqa: PTH110 - on the way of each execution
             return None
-        path = self.path(current)
-        python = path / "bin" / "python"
-        if not os.path.exists(python):  # noqa: PTH110 - as above
-            return None
-        return Generation(current, path, python, Path(record.base_prefix), record.python_version)
+        return finished.generation
 
     def problem(self, name: str) -> str:
         """What keeps `name` from running code, and the way out; empty when nothing does."""
@@ -166,11 +165,11 @@ class Store:
 
     def touch(self, name: str) -> None:
         """Note that `name` is used now. It may be lost with the power: nothing is waited for."""
-        path = self.venvs / f"{name}.used"
+        path = f"{self.venvs}{os.sep}{name}.used"
         try:
             os.utime(path)
         except FileNotFoundError:
-            path.touch()
+            Path(path).touch()
 
     def last_used(self, name: str) -> datetime | None:
         """When `name` was last used; None when it never was."""
@@ -185,7 +184,7 @@ class Store:
 
     def try_lease(self, generation: str) -> Lock | None:
         """A lease on the generation; None while it is made or removed."""
-        return try_lock(self.leases / generation, shared=True)
+        return try_lock(f"{self.leases}{os.sep}{generation}", shared=True)
 
     @contextmanager
     def workshop(self) -> Generator[Path]:
@@ -206,6 +205,8 @@ class Store:
             if (lock := lock_directory(path)) is not None:
                 remove_tree(path)
                 lock.release()
+        for name in _names(self.locks):
+            self._collect_lock(name)
         kept = self._named()
         for name in _names(self.generations):
             if name not in kept:
@@ -215,6 +216,21 @@ class Store:
         for name in _names(self.leases):
             if name not in kept and not self.path(name).exists():
                 self._collect(name)
+
+    def _finished(self, generation: str) -> "_Finished | None":
+        """Read once: a finished generation does not change, it can only go."""
+        known = self._known.get(generation)
+        if known is not None and os.path.lexists(known.python):
+            return known
+        self._known.pop(generation, None)
+        path = self.path(generation)
+        record = read_generation(path / MARKER)
+        if record is None:
+            return None
+        python = path / "bin" / "python"
+        value = Generation(generation, path, python, Path(record.base_prefix), record.python_version)
+        known = self._known[generation] = _Finished(record, value, str(python))
+        return known
 
     def _collect(self, generation: str) -> None:
         lease = self.leases / generation
@@ -233,6 +249,17 @@ class Store:
             remove_tree(trash)
             lease.unlink(missing_ok=True)
         finally:
+            lock.release()
+
+    def _collect_lock(self, name: str) -> None:
+        """Remove the lock of a venv that was never made, or is gone."""
+        if self.exists(name):
+            return
+        path = self.locks / name
+        lock = try_lock(path)
+        if lock is not None:
+            if not self.exists(name):
+                path.unlink(missing_ok=True)
             lock.release()
 
     def _named(self) -> set[str]:

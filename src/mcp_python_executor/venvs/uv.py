@@ -14,7 +14,7 @@ from mcp_python_executor.process import Completed, run
 from mcp_python_executor.sandbox.policy import Policy
 from mcp_python_executor.venvs import reasons
 from mcp_python_executor.venvs.project import WHEELS
-from mcp_python_executor.venvs.pythons import Interpreter
+from mcp_python_executor.venvs.pythons import SYSTEM_BINS, Interpreter
 
 Confine = Callable[[Policy, Sequence[str]], list[str]]
 """A command as the same command behind the outer wall that a policy describes."""
@@ -129,7 +129,8 @@ class Uv:
         """
         environment = {**self._environment(None), "PATH": ":".join(map(str, directories))}
         policy = Policy(
-            read=(self.binary, *(path.parent for path in directories)),
+            # Beside a `bin` stand the libraries that its interpreters need. The system's own are there in any case.
+            read=(self.binary, *(path.parent for path in directories if path not in SYSTEM_BINS)),
             write=(self.cache,),
             environment=tuple(environment.items()),
         )
