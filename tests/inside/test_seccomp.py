@@ -1,0 +1,117 @@
+"""Verdicts of the filters by a BPF interpreter, for x86-64 and for arm64, which was not run on hardware."""
+
+import errno
+import re
+from pathlib import Path
+
+import pytest
+
+from mcp_python_executor.inside import seccomp, syscalls
+from tests.inside import bpf
+
+ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+# A newer call than any that the table knows.
+UNKNOWN_CALL = 2000
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def machine(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def verdict(machine: str, name: str, *arguments: int, network: bool = False, zygote: bool = False) -> int:
+    program = seccomp.program(machine, network=network, zygote=zygote)
+    return bpf.run(program, ARCHITECTURES[machine], syscalls.numbers(machine)[name], arguments)
+
+
+@pytest.mark.parametrize(
+    "name", ["read", "openat", "mmap", "futex", "execve", "wait4", "getrandom", "memfd_create", "socketpair"]
+)
+def test_what_every_program_needs_is_allowed(machine: str, name: str):
+    assert verdict(machine, name, 1) == bpf.ALLOW
+
+
+REFUSED = """
+    ptrace mount unshare setns keyctl bpf perf_event_open io_uring_setup userfaultfd capset init_module kexec_load
+    process_vm_readv open_by_handle_at fsopen chroot pidfd_getfd kcmp
+"""
+
+
+@pytest.mark.parametrize("name", REFUSED.split())
+def test_what_no_program_needs_is_refused(machine: str, name: str):
+    assert verdict(machine, name) == bpf.ERRNO | errno.EPERM
+
+
+@pytest.mark.parametrize("name", ["unshare", "setns", "mount", "capset"])
+def test_a_zygote_may_make_namespaces(machine: str, name: str):
+    assert verdict(machine, name, zygote=True) == bpf.ALLOW
+
+
+def test_a_zygote_may_do_nothing_else_that_a_worker_may_not(machine: str):
+    extra = {"unshare", "setns", "mount", "capset"}
+    for name in syscalls.numbers(machine):
+        if name not in extra and verdict(machine, name, zygote=True) == bpf.ALLOW:
+            assert verdict(machine, name) == bpf.ALLOW or name in ("clone", "prctl"), name
+
+
+def test_a_call_that_is_newer_than_the_table_is_not_there(machine: str):
+    program = seccomp.program(machine, network=False, zygote=False)
+    assert bpf.run(program, ARCHITECTURES[machine], UNKNOWN_CALL) == bpf.ERRNO | errno.ENOSYS
+    assert verdict(machine, "clone3") == bpf.ERRNO | errno.ENOSYS
+    assert verdict(machine, "openat2") == bpf.ERRNO | errno.ENOSYS
+
+
+def test_another_architecture_kills(machine: str):
+    program = seccomp.program(machine, network=False, zygote=False)
+    for other in (0x40000003, 0x40000028, 0xC000003E, 0xC00000B7):
+        if other != ARCHITECTURES[machine]:
+            assert bpf.run(program, other, 0) == bpf.KILL
+
+
+def test_the_x32_table_kills():
+    program = seccomp.program("x86_64", network=False, zygote=False)
+    assert bpf.run(program, ARCHITECTURES["x86_64"], 0x40000000) == bpf.KILL
+
+
+@pytest.mark.parametrize("family", [1, 2, 10, 16, 17, 31, 38, 40])
+def test_sockets_open_only_with_the_network_and_only_for_the_internet(machine: str, family: int):
+    assert verdict(machine, "socket", family) == bpf.ERRNO | errno.EACCES
+    allowed = verdict(machine, "socket", family, network=True) == bpf.ALLOW
+    assert allowed == (family in (2, 10))
+
+
+@pytest.mark.parametrize("flag", [0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000])
+def test_clone_makes_no_namespace(machine: str, flag: int):
+    assert verdict(machine, "clone", flag | 17) == bpf.ERRNO | errno.EPERM
+    assert verdict(machine, "clone", 0x3D0F00) == bpf.ALLOW  # a thread as glibc makes it
+
+
+@pytest.mark.parametrize(
+    ("name", "index"), [("fchmod", 1), ("fchmodat", 2), ("openat", 3), ("mkdirat", 2), ("mknodat", 2)]
+)
+def test_no_file_gets_a_set_id_bit(machine: str, name: str, index: int):
+    for mode in (0o4755, 0o2755, 0o6000):
+        assert verdict(machine, name, *[0] * index, mode) == bpf.ERRNO | errno.EPERM
+    assert verdict(machine, name, *[0] * index, 0o1777) == bpf.ALLOW
+
+
+def test_a_terminal_is_not_typed_into(machine: str):
+    assert verdict(machine, "ioctl", 0, 0x5412) == bpf.ERRNO | errno.EPERM
+    assert verdict(machine, "ioctl", 0, 0x5401) == bpf.ALLOW
+
+
+@pytest.mark.parametrize(
+    ("machine", "header"),
+    [
+        ("x86_64", "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
+        ("aarch64", "/usr/include/asm-generic/unistd.h"),
+    ],
+)
+def test_the_numbers_are_the_kernels(machine: str, header: str):
+    if not Path(header).exists():
+        pytest.skip(f"the kernel's headers are not installed: {header}")
+    defined = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)\b", Path(header).read_text()))
+    ours = syscalls.numbers(machine)
+    shared = defined.keys() & ours.keys()
+    assert len(shared) > 290
+    assert {name: int(defined[name]) for name in shared} == {name: ours[name] for name in shared}

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+from mcp_python_executor.sandbox import bubblewrap
+from mcp_python_executor.sandbox.policy import Policy, interpreter_paths
+
+BWRAP = Path("/usr/bin/bwrap")
+
+
+def test_a_place_below_another_is_bound_after_it():
+    policy = Policy(read=(Path("/a/b/c"), Path("/a")), write=(Path("/a/b"),), hide=(Path("/a/b/c/d"),))
+    command = bubblewrap.command(BWRAP, policy, ["true"])
+    places = [command.index(path) for path in ("/a", "/a/b", "/a/b/c", "/a/b/c/d")]
+    assert places == sorted(places)
+    assert command[places[1] - 1] == "--bind"
+    assert command[places[2] - 1] == "--ro-bind"
+    assert command[places[3] - 1] == "--tmpfs"
+
+
+def test_nothing_of_the_environment_passes_but_the_policys():
+    command = bubblewrap.command(BWRAP, Policy(environment=(("A", "1"),)), ["true"])
+    assert "--clearenv" in command
+    assert command[command.index("--setenv") :][:3] == ["--setenv", "A", "1"]
+
+
+def test_the_network_is_shared_only_where_the_policy_says_so():
+    assert "--share-net" not in bubblewrap.command(BWRAP, Policy(), ["true"])
+    assert "--share-net" in bubblewrap.command(BWRAP, Policy(network=True), ["true"])
+
+
+def test_the_program_stands_after_the_last_option():
+    command = bubblewrap.command(BWRAP, Policy(), ["--die-with-parent", "x"])
+    assert command[-3:] == ["--", "--die-with-parent", "x"]
+
+
+def test_an_interpreter_of_the_systems_needs_nothing_more():
+    assert interpreter_paths(Path("/usr"), "3.11.2") == ((), ())
+
+
+def test_an_interpreter_in_the_home_directory_hides_its_packages(tmp_path: Path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3.12").touch()
+    (tmp_path / "lib" / "python3.12" / "site-packages").mkdir(parents=True)
+    (tmp_path / "envs").mkdir()
+    read, hide = interpreter_paths(tmp_path, "3.12.1")
+    assert set(read) == {tmp_path / "bin" / "python3.12", tmp_path / "lib"}
+    assert hide == (tmp_path / "lib" / "python3.12" / "site-packages",)
