@@ -1,0 +1,37 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from mcp_python_executor.execution.hints import hint
+from mcp_python_executor.execution.report import ReportedError
+
+
+def error(kind: str, **told: object) -> ReportedError:
+    return ReportedError.model_validate({"type": kind, "message": "m", "traceback": "t", **told})
+
+
+@pytest.mark.parametrize(("module", "package"), [("sklearn.svm", "scikit-learn"), ("yaml", "pyyaml"), ("rich", "rich")])
+def test_a_missing_module_names_its_distribution(module: str, package: str):
+    told = hint(error("ModuleNotFoundError", name=module), "ml")
+    assert told == f"install it with install_packages(packages=['{package}'], venvName='ml')"
+
+
+def test_a_path_of_the_hosts_names_the_setting(tmp_path: Path):
+    for number in (errno.ENOENT, errno.EACCES):
+        assert "READ_PATHS" in hint(error("OSError", filename=str(tmp_path), errno=number), "v")
+    assert hint(error("FileNotFoundError", filename=str(tmp_path / "missing"), errno=errno.ENOENT), "v") == ""
+    assert hint(error("FileNotFoundError", filename="relative", errno=errno.ENOENT), "v") == ""
+    assert hint(error("FileNotFoundError", filename="nul\0", errno=errno.ENOENT), "v") == ""
+
+
+def test_a_closed_place_names_the_open_ones():
+    assert "OUTPUT_PATH" in hint(error("OSError", filename="/usr/x", errno=errno.EROFS), "v")
+
+
+def test_a_refused_socket_names_the_setting():
+    assert "NETWORK_ACCESS" in hint(error("PermissionError", traceback="socket.py", errno=errno.EACCES), "v")
+
+
+def test_other_errors_have_no_hint():
+    assert hint(error("ValueError"), "v") == ""
