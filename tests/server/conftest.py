@@ -1,64 +1,47 @@
-"""A Service that does what a test says, for answers that a real one gives seldom or late."""
+"""A real server: how it is started, and clients that talk to it as hosts do."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any, cast
+import os
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
-from mcp_python_executor import settings
-from mcp_python_executor.errors import InvalidArgument
-from mcp_python_executor.execution.model import ExecutionRequest, ExecutionResult, OutputListener, Status
-from mcp_python_executor.service import Service
-from mcp_python_executor.venvs.model import PackageReport
+import pytest
+from mcp import Client, StdioServerParameters
 
-Execute = Callable[[ExecutionRequest, OutputListener | None], Awaitable[ExecutionResult]]
+StartServer = Callable[..., StdioServerParameters]
+Connect = Callable[..., AbstractAsyncContextManager[Client]]
 
-
-async def succeed(request: ExecutionRequest, _listener: OutputListener | None) -> ExecutionResult:
-    """An execution that prints nothing."""
-    return ExecutionResult(execution_id="x1", venv_name=request.venv_name, status=Status.OK)
+# What a server needs of this machine to reach the package index.
+_NETWORK_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_DEFAULT_INDEX", "UV_CACHE_DIR", "HTTPS_PROXY", "NO_PROXY")
 
 
-@dataclass
-class Scripted:
-    """`execute` answers calls, `contents` are the files and streams there are; what came stands in `received`."""
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables that a test's server starts with: an empty store that all tests share."""
+    network = {name: os.environ[name] for name in _NETWORK_VARIABLES if name in os.environ}
+    return {
+        "VENVS_BASE_PATH": str(tmp_path_factory.mktemp("venvs")),
+        "LOG_FILE": str(tmp_path_factory.mktemp("logs") / "log"),
+        **network,
+    }
 
-    execute_with: Execute = succeed
-    contents: dict[str, bytes] = field(default_factory=dict[str, bytes])
-    variables: dict[str, str] = field(default_factory=dict[str, str])
-    received: list[Any] = field(default_factory=list[Any])
 
-    @property
-    def service(self) -> Service:
-        """This, for what takes a Service."""
-        return cast("Service", self)
+@pytest.fixture(scope="session")
+def server(environment: dict[str, str]) -> StartServer:
+    """`server(NAME=value...)`: how to start a server with these settings."""
 
-    @property
-    def settings(self) -> settings.Settings:
-        return settings.load({}, self.variables)
+    def start(**settings: str | Path) -> StdioServerParameters:
+        given = {name: str(value) for name, value in settings.items()}
+        return StdioServerParameters(
+            command=sys.executable, args=["-m", "mcp_python_executor"], env=environment | given
+        )
 
-    @property
-    def venvs(self) -> "Scripted":
-        return self
+    return start
 
-    async def execute(self, request: ExecutionRequest, listener: OutputListener | None = None) -> ExecutionResult:
-        self.received.append(request)
-        return await self.execute_with(request, listener)
 
-    async def install(
-        self, name: str, packages: list[str] | str, *, listener: Callable[[str], None] | None = None
-    ) -> PackageReport:
-        self.received.append((name, packages))
-        if listener is not None:
-            listener("resolving")
-        return PackageReport(name)
-
-    async def read_file(self, _execution_id: str, name: str) -> bytes:
-        return self._content(name)
-
-    async def read_stream(self, _execution_id: str, stream: str) -> bytes:
-        return self._content(stream)
-
-    def _content(self, name: str) -> bytes:
-        if name not in self.contents:
-            raise InvalidArgument(f"no {name!r} is kept")
-        return self.contents[name]
+@pytest.fixture(scope="module", params=["auto", "legacy"])
+async def client(request: pytest.FixtureRequest, server: StartServer) -> AsyncGenerator[Client]:
+    """A client of a server with default settings, in each era of the protocol."""
+    async with Client(server(), mode=request.param) as connected:
+        yield connected

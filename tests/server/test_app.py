@@ -13,7 +13,7 @@ from mcp_python_executor import logs
 from mcp_python_executor.errors import PackageError
 from mcp_python_executor.execution.model import ExecutionRequest, ExecutionResult, OutputListener, Status
 from mcp_python_executor.server.app import build_server
-from tests.server.conftest import Scripted
+from tests.server.scripted import Scripted
 
 pytestmark = pytest.mark.anyio
 

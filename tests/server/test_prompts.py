@@ -4,7 +4,7 @@ import pytest
 from mcp_types import GetPromptResult, TextContent
 
 from mcp_python_executor.server.app import build_server
-from tests.server.conftest import Scripted
+from tests.server.scripted import Scripted
 
 pytestmark = pytest.mark.anyio
 

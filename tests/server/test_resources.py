@@ -4,7 +4,7 @@ import pytest
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
 from mcp_python_executor.server import resources
-from tests.server.conftest import Scripted
+from tests.server.scripted import Scripted
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from mcp.server import MCPServer
@@ -73,10 +73,10 @@ class _ExecutorServer(MCPServer[Any]):
     ) -> CallToolResult:
         """The tool's result, or the error in our own words; logs one line, without what was given or came out."""
         began = time.perf_counter()
-        outcome, venv = "cancelled", ""
+        outcome, venv = "cancelled", _asked_venv(arguments)
         try:
             result = await self._call(name, arguments, context)
-            outcome, venv = _outcome(result), _venv(arguments, result)
+            outcome, venv = _told(result, "status") or "ok", _told(result, "venvName") or venv
         except ExecutorError as error:
             outcome = type(error).__name__
             result = render.failure(str(error))
@@ -106,18 +106,11 @@ class _ExecutorServer(MCPServer[Any]):
         return [await resources.read(self._service, str(uri))]
 
 
-def _outcome(result: CallToolResult) -> str:
-    match result.structured_content:
-        case {"status": str() as status}:
-            return status
-        case _:
-            return "ok"
+def _asked_venv(arguments: dict[str, Any]) -> str:
+    name = arguments.get("venvName")
+    return render.clean(name) if isinstance(name, str) else ""
 
 
-def _venv(arguments: dict[str, Any], result: CallToolResult) -> str:
-    match result.structured_content:
-        case {"venvName": str() as name}:
-            return name
-        case _:
-            name = arguments.get("venvName")
-            return render.clean(name) if isinstance(name, str) else ""
+def _told(result: CallToolResult, key: str) -> str:
+    structured = cast("dict[str, Any]", result.structured_content or {})
+    return str(structured.get(key, ""))

@@ -1,0 +1,64 @@
+"""A Service that does what a test says, for answers that a real one gives seldom or late."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from mcp_python_executor import settings
+from mcp_python_executor.errors import InvalidArgument
+from mcp_python_executor.execution.model import ExecutionRequest, ExecutionResult, OutputListener, Status
+from mcp_python_executor.service import Service
+from mcp_python_executor.venvs.model import PackageReport
+
+Execute = Callable[[ExecutionRequest, OutputListener | None], Awaitable[ExecutionResult]]
+
+
+async def succeed(request: ExecutionRequest, _listener: OutputListener | None) -> ExecutionResult:
+    """An execution that prints nothing."""
+    return ExecutionResult(execution_id="x1", venv_name=request.venv_name, status=Status.OK)
+
+
+@dataclass
+class Scripted:
+    """`execute` answers calls, `contents` are the files and streams there are; what came stands in `received`."""
+
+    execute_with: Execute = succeed
+    contents: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    variables: dict[str, str] = field(default_factory=dict[str, str])
+    received: list[Any] = field(default_factory=list[Any])
+
+    @property
+    def service(self) -> Service:
+        """This, for what takes a Service."""
+        return cast("Service", self)
+
+    @property
+    def settings(self) -> settings.Settings:
+        return settings.load({}, self.variables)
+
+    @property
+    def venvs(self) -> "Scripted":
+        return self
+
+    async def execute(self, request: ExecutionRequest, listener: OutputListener | None = None) -> ExecutionResult:
+        self.received.append(request)
+        return await self.execute_with(request, listener)
+
+    async def install(
+        self, name: str, packages: list[str] | str, *, listener: Callable[[str], None] | None = None
+    ) -> PackageReport:
+        self.received.append((name, packages))
+        if listener is not None:
+            listener("resolving")
+        return PackageReport(name)
+
+    async def read_file(self, _execution_id: str, name: str) -> bytes:
+        return self._content(name)
+
+    async def read_stream(self, _execution_id: str, stream: str) -> bytes:
+        return self._content(stream)
+
+    def _content(self, name: str) -> bytes:
+        if name not in self.contents:
+            raise InvalidArgument(f"no {name!r} is kept")
+        return self.contents[name]
