@@ -153,3 +153,12 @@ def test_every_setting_has_a_variable_a_flag_and_a_meaning():
 def test_the_default_that_is_shown_is_the_default_that_is_used(name: str):
     variable = VARIABLES[name]
     assert load({name: variable.default}, {}) == Settings()
+
+
+def test_the_documentation_has_every_variable_with_its_default_and_meaning():
+    page = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = [
+        f"| `{variable.name}` | {f'`{variable.default}`' if variable.default else 'unset'} | {variable.meaning} |"
+        for variable in VARIABLES.values()
+    ]
+    assert "\n".join(rows) in page
