@@ -96,8 +96,8 @@ def open_descriptors() -> dict[int, str]:
 def child_processes() -> dict[int, str]:
     """This process's children with their names, ended ones included that nobody has waited for."""
     found: dict[int, str] = {}
-    for file in Path("/proc/self/task").glob("*/children"):
-        for pid in file.read_text().split():
-            with suppress(OSError):
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # a thread that ended meanwhile; its children are another's now
+            for pid in (task / "children").read_text().split():
                 found[int(pid)] = Path(f"/proc/{pid}/comm").read_text().strip()
     return found
