@@ -12,6 +12,7 @@ from anyio.to_thread import run_sync
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from mcp_python_executor.errors import PackageError
 from mcp_python_executor.venvs import plain, project, reasons
 from mcp_python_executor.venvs.builds import build_wheels
 from mcp_python_executor.venvs.files import remove_tree
@@ -30,9 +31,10 @@ _BUILD_ROUNDS = 8
 class Builder:
     """Makes generations in `store` with `uv`."""
 
-    def __init__(self, store: Store, uv: Uv) -> None:
+    def __init__(self, store: Store, uv: Uv, *, may_build: bool) -> None:
         self._store = store
         self._uv = uv
+        self._may_build = may_build
 
     @asynccontextmanager
     async def generation(
@@ -77,6 +79,11 @@ class Builder:
             unbuilt = reasons.unbuilt(completed.stderr.decode("utf-8", "replace")) if completed.returncode else []
             if not unbuilt:
                 break
+            if not self._may_build:
+                raise PackageError(
+                    f"{unbuilt[0]!r} exists only as source here, and building it runs its code: "
+                    "this machine offers too few walls; ask for another version of it, or see the doctor command"
+                )
             await build_wheels(self._uv, workshop, interpreter, unbuilt, listener)
         raise_for(completed)  # pyright: ignore[reportPossiblyUnboundVariable] - at least one round
 

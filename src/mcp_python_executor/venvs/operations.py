@@ -38,11 +38,13 @@ async def open_venvs(
     default_name: str,
     timeout_seconds: float,
     confine: Confine,
+    may_build: bool = True,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncGenerator["Venvs"]:
     """The environments below `base`, with what goes on behind them (collection, bytecode) while the block runs.
 
-    `environment` is where the index settings come from (ours by default).
+    `may_build` says whether strangers' code may run to build what exists only as source: not where `confine` puts up no
+    walls, unless a person chose so. `environment` is where the index settings come from (ours by default).
 
     Raises:
         StoreError: `base` can't be used.
@@ -51,7 +53,8 @@ async def open_venvs(
     uv = Uv.found(store.root, os.environ if environment is None else environment, confine)
     failure: Exception | None = None
     async with anyio.create_task_group() as background:
-        venvs = Venvs(store, uv, background, default_name=default_name, timeout_seconds=timeout_seconds)
+        builder = Builder(store, uv, may_build=may_build)
+        venvs = Venvs(store, uv, builder, background, default_name=default_name, timeout_seconds=timeout_seconds)
         background.start_soon(venvs.tidy)
         try:
             yield venvs
@@ -66,11 +69,18 @@ class Venvs:
     """Every operation on the environments of one store. Made by `open_venvs`."""
 
     def __init__(
-        self, store: Store, uv: Uv, background: TaskGroup, *, default_name: str, timeout_seconds: float
+        self,
+        store: Store,
+        uv: Uv,
+        builder: Builder,
+        background: TaskGroup,
+        *,
+        default_name: str,
+        timeout_seconds: float,
     ) -> None:
         self._store = store
         self._uv = uv
-        self._builder = Builder(store, uv)
+        self._builder = builder
         self._background = background
         self._catalog = Catalog(store, default_name)
         self._default_name = default_name

@@ -55,17 +55,26 @@ def requests(pyproject: Path) -> list[Requirement]:
 def merge(old: Sequence[Requirement], new: Sequence[Requirement]) -> list[Requirement]:
     """What is asked for once `new` is asked for on top of `old`.
 
-    A new specifier takes the old one's place; a bare name leaves it as it is. Extras add up.
+    A new specifier takes the old one's place; a bare name leaves it as it is. Extras add up. Names are normalized.
     """
     merged = {_key(requirement): requirement for requirement in old}
-    for requirement in new:
-        before = merged.get(_key(requirement))
-        together = Requirement(str(requirement))
-        if before is not None:
-            together.extras |= before.extras
-            together.specifier = requirement.specifier or before.specifier
-        merged[_key(requirement)] = together
+    for key, requirement in _together(new).items():
+        if (before := merged.get(key)) is not None:
+            requirement.extras |= before.extras
+            requirement.specifier = requirement.specifier or before.specifier
+        merged[key] = requirement
     return list(merged.values())
+
+
+def _together(requirements: Sequence[Requirement]) -> dict[tuple[str, str], Requirement]:
+    """What was asked for at once holds at once: `numpy>=1` and `numpy<2` are one request."""
+    together: dict[tuple[str, str], Requirement] = {}
+    for requirement in requirements:
+        known = together.setdefault(_key(requirement), Requirement(str(requirement)))
+        known.name = canonicalize_name(requirement.name)
+        known.extras |= requirement.extras
+        known.specifier &= requirement.specifier
+    return together
 
 
 def without(old: Sequence[Requirement], names: Iterable[str]) -> list[Requirement]:

@@ -67,7 +67,7 @@ def specifiers(text: str) -> SpecifierSet:
         version = Version(text)
     except InvalidVersion:
         version = None
-    if version is not None and version < OLDEST:
+    if version is not None and version.release[:2] < OLDEST.release[: len(version.release)]:
         raise InvalidArgument(f"python {text!r} is too old; the oldest supported is {OLDEST}")
     if version is not None:
         return SpecifierSet(f"=={text}" if len(version.release) > 2 else f"=={text}.*")

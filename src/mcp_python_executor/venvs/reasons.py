@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 _CONCLUSION = re.compile(r",? (?:and |so )*we can conclude that .*?(?=\.? And because |$)", re.IGNORECASE)
+_USER_INFO = re.compile(r"(?<=://)[^/\s@]*@")
 _TELLING = (
     re.compile(r"fatal error: |: error: |^Error: "),
     re.compile(r"not found|No such file", re.IGNORECASE),
@@ -48,7 +49,8 @@ def build_reason(names: Sequence[str], stderr: str) -> str:
 
 
 def _plain(stderr: str) -> str:
-    return _ANSI.sub("", stderr)
+    """Without colours, and without the credentials that an address may carry."""
+    return _USER_INFO.sub("", _ANSI.sub("", stderr))
 
 
 def _cut(text: str) -> str:
@@ -83,7 +85,7 @@ def _access(text: str) -> str:
 
 def _resolution(text: str) -> str:
     """The way out depends on what is in the way; uv's own words are kept where no case of ours fits."""
-    found = re.search(r"cause: (Because .*?)(?:\n\s*\n|\nhint:|\Z)", text, re.DOTALL)
+    found = re.search(r"cause: ((?:Because|your project depends) .*?)(?:\n\s*\n|\nhint:|\Z)", text, re.DOTALL)
     if not found:
         return ""
     because = " ".join(found.group(1).split())
@@ -105,8 +107,8 @@ def _too_new_for_python(because: str, _: str) -> str:
     needed = re.search(r"does not satisfy Python(\S+?),? ", because)
     which = re.search(rf"(?:and|that|because) {_NAME}(\S*) depends on Python", because)
     package = f"{which.group(1)!r}" if which else "a package"
-    version = f" {needed.group(1)}" if needed else ""
-    return f"{package} needs Python{version}; ask for another version of it, or {_ANOTHER_PYTHON}"
+    version = needed.group(1) if needed else "of another version"
+    return f"{package} needs Python {version}; ask for another version of it, or {_ANOTHER_PYTHON}"
 
 
 def _no_version(because: str, _: str) -> str:

@@ -141,9 +141,9 @@ class Uv:
         return list(dict.fromkeys(_interpreter(entry) for entry in found if entry["implementation"] == "cpython"))
 
     def _project(self, project: Path, interpreter: Interpreter) -> list[str]:
-        wheels = project / WHEELS
-        find_links = ["--find-links", str(wheels)] if wheels.is_dir() else []
-        return ["--project", str(project), "--python", str(interpreter.python), *find_links]
+        # From within, so that the path to the wheels is a relative one in the lock: it is the same wherever they stand.
+        find_links = ["--find-links", WHEELS] if (project / WHEELS).is_dir() else []
+        return ["--directory", str(project), "--python", str(interpreter.python), *find_links]
 
     def _policy(
         self,

@@ -1,0 +1,71 @@
+"""Real stores with a warm cache, behind real walls where this machine has bubblewrap."""
+
+import os
+import shutil
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mcp_python_executor.sandbox import bubblewrap
+from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.venvs.operations import Venvs, open_venvs
+from mcp_python_executor.venvs.uv import Confine
+
+BUBBLEWRAP = shutil.which("bwrap")
+# Small, pure Python, without dependencies: what most tests install.
+_WARM = ["iniconfig", "six", "packaging"]
+
+Open = Callable[..., AbstractAsyncContextManager[Venvs]]
+
+
+def no_walls(_policy: Policy, command: Sequence[str]) -> list[str]:
+    return list(command)
+
+
+def behind_bubblewrap(policy: Policy, command: Sequence[str]) -> list[str]:
+    assert BUBBLEWRAP is not None
+    return bubblewrap.command(Path(BUBBLEWRAP), policy, command)
+
+
+@pytest.fixture(scope="session")
+def confine() -> Confine:
+    """The walls of this machine."""
+    return behind_bubblewrap if BUBBLEWRAP else no_walls
+
+
+@pytest.fixture(scope="session")
+def warm_cache(tmp_path_factory: pytest.TempPathFactory, confine: Confine) -> Path:
+    """A cache of uv's that holds what most tests install."""
+    base = tmp_path_factory.mktemp("warm")
+
+    async def warm() -> None:
+        async with open_venvs(base, default_name="default", timeout_seconds=300, confine=confine) as venvs:
+            await venvs.install("warm", list(_WARM))
+
+    anyio.run(warm)
+    return base / ".store" / "cache"
+
+
+@pytest.fixture
+def base(tmp_path: Path, warm_cache: Path) -> Path:
+    """An empty base path with a warm cache."""
+    base = tmp_path / "venvs"
+    shutil.copytree(warm_cache, base / ".store" / "cache", copy_function=os.link, symlinks=True)
+    return base
+
+
+@pytest.fixture
+def opened(base: Path, confine: Confine) -> Open:
+    """Opens the environments below `base`, as another server would; takes open_venvs' own arguments."""
+    return partial(open_venvs, base, default_name="default", timeout_seconds=300, confine=confine)
+
+
+@pytest.fixture
+async def venvs(opened: Open) -> AsyncGenerator[Venvs]:
+    """The environments below `base`."""
+    async with opened() as venvs:
+        yield venvs

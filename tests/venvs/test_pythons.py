@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from mcp_python_executor.errors import InvalidArgument
+from mcp_python_executor.venvs import pythons
+from mcp_python_executor.venvs.pythons import Interpreter
+
+
+def _python(version: str) -> Interpreter:
+    return Interpreter(Path(f"/opt/{version}/bin/python"), version, Path(f"/opt/{version}"))
+
+
+_DEFAULT = _python("3.11.7")
+_OTHERS = [_python("3.9.18"), _python("3.12.1"), _python("3.13.0")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "version"),
+    [
+        ("3.12", "3.12.1"),
+        ("3.12.1", "3.12.1"),
+        ("3", "3.11.7"),
+        (">=3.10", "3.11.7"),
+        (">=3.12", "3.13.0"),
+        ("<3.10", "3.9.18"),
+        (">=3.12,<3.13", "3.12.1"),
+        (" 3.9 ", "3.9.18"),
+    ],
+)
+def test_the_servers_own_is_chosen_where_it_will_do_and_else_the_newest(asked: str, version: str):
+    assert pythons.choose(asked, _DEFAULT, _OTHERS).version == version
+
+
+@pytest.mark.parametrize("asked", ["3.10", ">=4", "3.12.9"])
+def test_a_version_that_is_not_there_is_refused_with_those_that_are(asked: str):
+    with pytest.raises(InvalidArgument, match=r"there are 3\.9, 3\.11, 3\.12, 3\.13"):
+        pythons.choose(asked, _DEFAULT, _OTHERS)
+
+
+@pytest.mark.parametrize("asked", ["/usr/bin/python3", "python3.12", "latest", "../python", "3.12; rm -rf /"])
+def test_what_is_no_version_is_refused(asked: str):
+    with pytest.raises(InvalidArgument, match="is no Python version"):
+        pythons.specifiers(asked)
+
+
+def test_a_version_that_is_too_old_is_refused():
+    with pytest.raises(InvalidArgument, match=r"the oldest supported is 3\.9"):
+        pythons.specifiers("3.8")
+
+
+def test_the_default_is_a_base_interpreter_and_no_virtual_environment():
+    default = pythons.default()
+    assert default.python.exists()
+    assert not (default.prefix / "pyvenv.cfg").exists()
+
+
+def test_interpreters_are_looked_for_only_where_some_are(tmp_path: Path):
+    there = tmp_path / ".pyenv" / "versions" / "3.12.1" / "bin"
+    there.mkdir(parents=True)
+    (there / "python3.12").touch()
+    old = tmp_path / ".pyenv" / "versions" / "3.6.15" / "bin"
+    old.mkdir(parents=True)
+    (old / "python3.6").touch()
+    found = pythons.directories(tmp_path)
+    assert there in found
+    assert old not in found

@@ -1,0 +1,54 @@
+from pathlib import Path
+
+from mcp_python_executor.venvs.uv import Uv, index_environment, without_credentials
+from tests.venvs.conftest import no_walls
+
+
+def test_only_the_way_to_the_index_reaches_uv():
+    environment = {
+        "HTTPS_PROXY": "http://proxy:3128",
+        "no_proxy": "localhost",
+        "SSL_CERT_FILE": "/etc/ca.pem",
+        "UV_INDEX": "inner=https://inner.example/simple",
+        "UV_INDEX_INNER_USERNAME": "me",
+        "UV_INDEX_INNER_PASSWORD": "secret",
+    }
+    others = {"AWS_SECRET_ACCESS_KEY": "x", "UV_PYTHON": "/evil", "UV_CACHE_DIR": "/evil", "LD_PRELOAD": "/evil.so"}
+    assert index_environment(environment | others) == environment
+
+
+def test_what_pip_calls_the_index_is_told_to_uv_in_its_words():
+    assert index_environment({"PIP_INDEX_URL": "https://a/simple", "PIP_EXTRA_INDEX_URL": "https://b/simple"}) == {
+        "UV_DEFAULT_INDEX": "https://a/simple",
+        "UV_INDEX": "https://b/simple",
+    }
+    assert index_environment({"UV_INDEX_URL": "https://a/simple"}) == {"UV_DEFAULT_INDEX": "https://a/simple"}
+    assert index_environment({"REQUESTS_CA_BUNDLE": "/ca.pem"}) == {"SSL_CERT_FILE": "/ca.pem"}
+
+
+def test_uvs_own_setting_goes_before_pips():
+    both = {"PIP_INDEX_URL": "https://pip/simple", "UV_DEFAULT_INDEX": "https://uv/simple"}
+    assert index_environment(both) == {"UV_DEFAULT_INDEX": "https://uv/simple"}
+
+
+def test_a_build_gets_no_credentials():
+    environment = {
+        "UV_DEFAULT_INDEX": "https://me:secret@inner.example/simple",
+        "UV_INDEX": "https://token@a.example/simple https://b.example/simple",
+        "HTTPS_PROXY": "http://me:secret@proxy:3128",
+        "UV_INDEX_INNER_PASSWORD": "secret",
+        "SSL_CLIENT_CERT": "/home/me/key.pem",
+    }
+    assert without_credentials(environment) == {
+        "UV_DEFAULT_INDEX": "https://inner.example/simple",
+        "UV_INDEX": "https://a.example/simple https://b.example/simple",
+        "HTTPS_PROXY": "http://proxy:3128",
+    }
+
+
+def test_files_that_the_index_settings_name_can_be_read(tmp_path: Path):
+    certificate, index = tmp_path / "ca.pem", tmp_path / "simple"
+    certificate.touch()
+    index.mkdir()
+    uv = Uv.found(tmp_path, {"SSL_CERT_FILE": str(certificate), "UV_DEFAULT_INDEX": f"file://{index}"}, no_walls)
+    assert set(uv.configured_files()) == {certificate, index}
