@@ -1,0 +1,72 @@
+"""A server that does one operation and is killed at its n-th step: before a file below the base path is made, renamed
+or removed, or a process started. With a step of -1 it lives, and prints how many steps there were.
+
+Arguments: base path, operation, step, the bubblewrap to use or nothing.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+
+from mcp_python_executor.sandbox import bubblewrap
+from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.venvs.operations import Venvs, open_venvs
+
+_EVENTS = frozenset(
+    ["open", "os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "subprocess.Popen"]
+)
+_BASE, _OPERATION, _STEP, _WALLS = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+
+
+class _Steps:
+    """Counts what changes the base path, and ends us at the chosen one."""
+
+    count = 0
+    counting = False
+
+    def audit(self, event: str, arguments: tuple[object, ...]) -> None:
+        if not self.counting or event not in _EVENTS or not self._changes(event, arguments):
+            return
+        if self.count == _STEP:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.count += 1
+
+    def _changes(self, event: str, arguments: tuple[object, ...]) -> bool:
+        if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & (os.O_CREAT | os.O_WRONLY)):
+            return False
+        return event == "subprocess.Popen" or any(_BASE in str(part) for part in arguments)
+
+
+def _confine(policy: Policy, command: Sequence[str]) -> list[str]:
+    return bubblewrap.command(Path(_WALLS), policy, command) if _WALLS else list(command)
+
+
+async def _operate(venvs: Venvs) -> None:
+    operations = {
+        "create": lambda: venvs.create("made", description="new"),
+        "install": lambda: venvs.install("lab", "iniconfig"),
+        "install_new": lambda: venvs.install("made", "iniconfig"),
+        "uninstall": lambda: venvs.uninstall("lab", "six"),
+        "delete": lambda: venvs.delete("lab"),
+        "describe": lambda: venvs.describe("lab", "changed"),
+    }
+    await operations[_OPERATION]()
+    await venvs.tidy()
+
+
+async def _main(steps: _Steps) -> None:
+    async with open_venvs(Path(_BASE), default_name="default", timeout_seconds=100, confine=_confine) as venvs:
+        steps.counting = True
+        await _operate(venvs)
+        steps.counting = False
+
+
+if __name__ == "__main__":
+    counter = _Steps()
+    sys.addaudithook(counter.audit)
+    anyio.run(_main, counter)
+    sys.stdout.write(str(counter.count))
