@@ -12,18 +12,21 @@ from mcp import Client, StdioServerParameters
 StartServer = Callable[..., StdioServerParameters]
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
 
-# What a server needs of this machine to reach the package index.
-_NETWORK_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_DEFAULT_INDEX", "UV_CACHE_DIR", "HTTPS_PROXY", "NO_PROXY")
+# What a server needs of this machine: to reach the package index, and to have its coverage measured.
+_PASSED_ON = (
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_DEFAULT_INDEX", "UV_CACHE_DIR", "HTTPS_PROXY", "NO_PROXY"),
+    *("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"),
+)
 
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The variables that a test's server starts with: an empty store that all tests share."""
-    network = {name: os.environ[name] for name in _NETWORK_VARIABLES if name in os.environ}
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return {
         "VENVS_BASE_PATH": str(tmp_path_factory.mktemp("venvs")),
         "LOG_FILE": str(tmp_path_factory.mktemp("logs") / "log"),
-        **network,
+        **passed_on,
     }
 
 

@@ -73,6 +73,11 @@ class RawClient:
         """Ends the wire towards the server, as a client does that leaves."""
         self._to_server.close()
 
+    def leave(self) -> None:
+        """Leaves as a client should, and waits for the server to end well."""
+        self.close()
+        assert self.process.wait(DEADLINE_SECONDS) == 0
+
 
 @contextmanager
 def raw_client(parameters: StdioServerParameters) -> Generator[RawClient]:

@@ -10,22 +10,24 @@ def instructions(settings: Settings) -> str:
         "Environments start with the standard library and nothing else: add packages with install_packages. Every "
         f"tool without venvName means the environment {settings.default_venv_name!r}. Each execution is a new process: "
         "variables do not stay, so give a whole program each time. "
-        f"{_writing(settings)} {_limits(settings)}"
+        f"In a program, {_writing(settings)} {_limits(settings)}"
     )
 
 
 def execute_python(settings: Settings) -> str:
     """The description of execute_python."""
+    roots = ", ".join(str(root) for root in settings.script_roots)
     return f"""\
 Run a Python program and get what it printed, the value of its last expression, the error it raised and the files it \
 made.
 
-Give exactly one of code (a whole program) and scriptPath (the absolute path of an existing script, run in its own \
+Give exactly one of code (a whole program) and scriptPath (the absolute path of a script below {roots}, run in its own \
 folder). Each execution is a new process: variables and imports do not stay from one call to the next.
 
 - Packages: only the standard library is there until install_packages adds more; list_packages tells what is installed.
 - Input: the program reads inputData on standard input, one element a line. Without it input() raises EOFError at once.
-- Files: {_writing(settings)}{_reading(settings)}
+- Output: {_writing(settings)}
+- Reading: {_reading(settings)}
 - Figures that matplotlib leaves open come back as pictures without being saved.
 - {_limits(settings)}
 
@@ -33,26 +35,23 @@ A program that fails is a result: status, error with traceback, and what it prin
 
 
 def _writing(settings: Settings) -> str:
-    if settings.isolation is Isolation.NONE:
-        place = f"it is {settings.output_path}" if settings.output_path else "it is a fresh directory each time"
-        return f"Write files under os.environ['OUTPUT_PATH']; {place}."
     if settings.output_path:
-        return (
-            "Write files that shall stay under os.environ['OUTPUT_PATH']: they are then on the user's machine at "
-            f"{settings.output_path}, and later executions see them. Nowhere else does anything stay."
-        )
+        place = f"it is {settings.output_path} on the user's machine, and every execution sees it"
+    else:
+        place = "it is fresh for each execution"
     return (
-        "Write files to the working directory or os.environ['OUTPUT_PATH']: both are fresh for each execution, and the "
-        "result lists what was written. Later executions do not see it."
+        f"write files under os.environ['OUTPUT_PATH']: {place}. Code may also write to its working directory, which is "
+        "fresh each time. The result lists the files written in both."
     )
 
 
 def _reading(settings: Settings) -> str:
     if settings.isolation is Isolation.NONE:
-        return ""
-    if settings.read_paths:
-        return f" Of the user's files it can read {', '.join(map(str, settings.read_paths))} and nothing else."
-    return " The user's own files can't be read."
+        return "the program reads whatever the user may read."
+    opened = ", ".join(str(path) for path in settings.read_paths)
+    if opened:
+        return f"of the user's files the program reads {opened} and nothing else; a script reads its own folder too."
+    return "the program can't read the user's files; a script reads its own folder."
 
 
 def _limits(settings: Settings) -> str:

@@ -117,11 +117,7 @@ def _ending(result: ExecutionResult) -> Iterable[str]:
             yield f"Hint: {result.error.hint}"
     if result.limit is not None:
         yield _limit(result.limit)
-    elif result.status is Status.TIMEOUT:
-        yield "The program was stopped at its time limit."
-    elif result.status is Status.MEMORY_EXCEEDED:
-        yield "The program was stopped at its memory limit."
-    if result.signal and result.limit is None:
+    elif result.signal:
         yield f"The program was ended by {result.signal}."
     elif result.exit_code and result.error is None:
         yield f"The program exited with status {result.exit_code}."

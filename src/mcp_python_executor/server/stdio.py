@@ -30,6 +30,11 @@ _LAST_WORDS_SECONDS = 0.5
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+def _heeded() -> list[signal.Signals]:
+    """The signals that end the server: not those that whoever started us has told us to ignore, as nohup(1) does."""
+    return [number for number in _ENDING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 async def run_on_wire(server: Server[Any], wire: Wire) -> None:
     """Serves the one client at the other end of `wire`, until it closes it or a signal asks for the end.
 
@@ -64,7 +69,7 @@ class _Connection:
         self._writing.deadline = min(self._writing.deadline, anyio.current_time() + _LAST_WORDS_SECONDS)
 
     async def _end_on_signal(self) -> None:
-        with anyio.open_signal_receiver(*_ENDING_SIGNALS) as signals:
+        with anyio.open_signal_receiver(*_heeded()) as signals:
             async for _ in signals:
                 self._end()
 
