@@ -349,3 +349,15 @@ pd.DataFrame({"a": [1, 2]})["a"].sum()
     assert cold.stderr == warm.stderr
     assert warm.result == "np.int64(3)"
     assert draws[0] != draws[1]
+
+
+async def test_a_program_that_uses_no_package_gets_a_light_interpreter(
+    open_bench: OpenBench, plotting_interpreter: Interpreter
+):
+    looks = "import sys; 'nump' + 'y' in sys.modules"
+    async with open_bench(within=plotting_interpreter) as bench:
+        await bench.run("import numpy")
+        await until(lambda: "numpy" in bench.zygotes.warmed(bench.surroundings))
+        light = await bench.run(looks)
+        heavy = await bench.run(looks + "  # numpy")
+    assert (light.result, heavy.result) == ("False", "True")

@@ -35,3 +35,13 @@ def worthwhile(modules: Iterable[str]) -> frozenset[str]:
         return frozenset()
     standard = {name for name in names & sys.stdlib_module_names if not name.startswith("_")} - _NEVER
     return frozenset(standard.union(*(_PACKAGES[name] for name in names & _PACKAGES.keys())))
+
+
+def standard(modules: Iterable[str]) -> frozenset[str]:
+    """Those of `modules` that belong to the standard library: they weigh little."""
+    return frozenset(name for name in modules if name in sys.stdlib_module_names)
+
+
+def packages(modules: Iterable[str]) -> set[str]:
+    """The top-level names of the others: a program that uses one of them has its name in it."""
+    return {name.split(".")[0] for name in frozenset(modules) - standard(modules)}

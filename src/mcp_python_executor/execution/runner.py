@@ -136,7 +136,8 @@ class Runner:
             EngineError: no worker could run it, or its interpreter died.
         """
         arrived = time.perf_counter()
-        async with self._turn(), self._zygotes.worker(surroundings) as (zygote, worker):
+        code = None if request.script else request.code
+        async with self._turn(), self._zygotes.worker(surroundings, code) as (zygote, worker):
             queued = time.perf_counter() - arrived
             conduct = _Conduct(zygote, worker, self._limits, surroundings)
             try:

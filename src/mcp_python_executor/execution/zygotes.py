@@ -1,4 +1,8 @@
-"""All warm interpreters of a server: one for each environment and policy, re-warmed as programs show what they use."""
+"""All warm interpreters of a server: for each environment and policy a bare one, and one with what programs import.
+
+A fork copies page tables, so a heavy heap makes even a small program slow: with pandas and matplotlib imported ahead
+`print(1)` takes two to three times as long. So a program that mentions none of the packages gets the bare one.
+"""
 
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator, Iterable
@@ -19,6 +23,9 @@ log = structlog.get_logger()
 # Each is an interpreter with what it preloaded, some 10 to 100 MB, most of it shared with its workers.
 _MOST_ZYGOTES = 8
 
+# Surroundings, and whether packages are imported ahead.
+_Key = tuple[Surroundings, bool]
+
 
 class Zygotes:
     """Finds, starts and replaces zygotes. Make it with `open_zygotes`."""
@@ -26,50 +33,66 @@ class Zygotes:
     def __init__(self, engine: Engine, tasks: anyio.abc.TaskGroup) -> None:
         self.engine = engine
         self._tasks = tasks
-        self._zygotes: OrderedDict[Surroundings, Zygote] = OrderedDict()
-        self._starting: defaultdict[Surroundings, anyio.Lock] = defaultdict(anyio.Lock)
+        self._zygotes: OrderedDict[_Key, Zygote] = OrderedDict()
+        self._starting: defaultdict[_Key, anyio.Lock] = defaultdict(anyio.Lock)
+        self._warming: defaultdict[_Key, anyio.Lock] = defaultdict(anyio.Lock)
         self._learned: defaultdict[str, frozenset[str]] = defaultdict(frozenset)
 
     @asynccontextmanager
-    async def worker(self, surroundings: Surroundings) -> AsyncGenerator[tuple[Zygote, Worker]]:
-        """A worker for one execution, and the zygote that ends it; afterwards the next spare is forked.
+    async def worker(self, surroundings: Surroundings, code: str | None) -> AsyncGenerator[tuple[Zygote, Worker]]:
+        """A worker to run `code` (None: not known), and the zygote that ends it; afterwards the next spare is forked.
 
         Raises:
             EngineError: no interpreter could be started.
         """
-        zygote, worker = await self._fork(surroundings)
+        zygote, worker = await self._fork(surroundings, code)
         try:
             yield zygote, worker
         finally:
             worker.close()
             self._tasks.start_soon(self._refill, zygote)
 
-    async def _fork(self, surroundings: Surroundings) -> tuple[Zygote, Worker]:
-        zygote = await self.zygote(surroundings)
+    async def _fork(self, surroundings: Surroundings, code: str | None) -> tuple[Zygote, Worker]:
+        zygote = await self.zygote(surroundings, code)
         try:
             return zygote, await zygote.worker()
         except EngineError:
             if zygote.alive:
                 raise
-        zygote = await self.zygote(surroundings)  # it had died since; nothing of the program has run yet
+        zygote = await self.zygote(surroundings, code)  # it had died since; nothing of the program has run yet
         return zygote, await zygote.worker()
 
-    async def zygote(self, surroundings: Surroundings) -> Zygote:
-        """The warm interpreter for `surroundings`, started when there is none."""
-        async with self._starting[surroundings]:
-            zygote = self._zygotes.get(surroundings)
+    async def zygote(self, surroundings: Surroundings, code: str | None = "") -> Zygote:
+        """The warm interpreter that suits `code` best, started when there is none."""
+        return await self._present((surroundings, self._mentions_packages(surroundings, code)))
+
+    def _mentions_packages(self, surroundings: Surroundings, code: str | None) -> bool:
+        learned = self._learned[surroundings.interpreter.generation]
+        return any(code is None or name in code for name in preload.packages(learned))
+
+    async def _present(self, key: _Key) -> Zygote:
+        async with self._starting[key]:
+            zygote = self._zygotes.get(key)
             if zygote is None or not zygote.alive:
-                zygote = await self._start(surroundings, self._learned[surroundings.interpreter.generation])
-            self._zygotes[surroundings] = zygote
-            self._zygotes.move_to_end(surroundings)
+                zygote = await self._start(key)
+            self._put(key, zygote)
+        return zygote
+
+    def _put(self, key: _Key, zygote: Zygote) -> None:
+        self._zygotes[key] = zygote
+        self._zygotes.move_to_end(key)
         while len(self._zygotes) > _MOST_ZYGOTES:
             gone, oldest = self._zygotes.popitem(last=False)
             self._starting.pop(gone, None)
             oldest.retire()
-        return zygote
 
-    async def _start(self, surroundings: Surroundings, modules: Iterable[str]) -> Zygote:
-        zygote = Zygote(self.engine, surroundings, modules)
+    def _modules(self, key: _Key) -> frozenset[str]:
+        surroundings, with_packages = key
+        learned = self._learned[surroundings.interpreter.generation]
+        return learned if with_packages else preload.standard(learned)
+
+    async def _start(self, key: _Key) -> Zygote:
+        zygote = Zygote(self.engine, key[0], self._modules(key))
         started = anyio.Event()
         failures: list[EngineError] = []
         self._tasks.start_soon(self._live, zygote, started, failures)
@@ -94,36 +117,36 @@ class Zygotes:
             log.warning("no_spare_worker", reason=str(error))
 
     def warmed(self, surroundings: Surroundings) -> frozenset[str]:
-        """The modules that the present interpreter for `surroundings` has imported ahead."""
-        present = self._zygotes.get(surroundings)
-        return present.modules if present else frozenset()
+        """The modules that the present interpreters for `surroundings` have imported ahead."""
+        present = [self._zygotes.get((surroundings, with_packages)) for with_packages in (False, True)]
+        return frozenset[str]().union(*(zygote.modules for zygote in present if zygote))
 
     def learn(self, surroundings: Surroundings, modules: Iterable[str]) -> None:
-        """Notes what a program imported; when that is new, a warmer zygote takes the place of the present one."""
+        """Notes what a program imported; where that is new, warmer zygotes take the place of the present ones."""
         generation = surroundings.interpreter.generation
         useful = preload.worthwhile(modules)
         if useful <= self._learned[generation]:
             return
         self._learned[generation] |= useful
-        self._tasks.start_soon(self._rewarm, surroundings)
+        for with_packages in (True, False) if preload.packages(useful) else (False,):
+            self._tasks.start_soon(self._rewarm, (surroundings, with_packages))
 
-    async def _rewarm(self, surroundings: Surroundings) -> None:
-        modules = self._learned[surroundings.interpreter.generation]
-        present = self._zygotes.get(surroundings)
-        if present is None or modules <= present.modules:
-            return
-        try:
-            warmer = await self._start(surroundings, modules)
-            await warmer.refill()
-        except EngineError as error:
-            log.warning("no_warmer_zygote", reason=str(error))
-            return
-        replaced = self._zygotes.get(surroundings)
-        if replaced is None:
-            warmer.retire()
-            return
-        self._zygotes[surroundings] = warmer
-        replaced.retire()
+    async def _rewarm(self, key: _Key) -> None:
+        """Gives `key` a zygote that has imported all that was learned; the present one serves until it is there."""
+        async with self._warming[key]:
+            present = self._zygotes.get(key)
+            if present is not None and self._modules(key) <= present.modules:
+                return
+            try:
+                if present is None:
+                    warmer = await self._present(key)
+                else:
+                    warmer = await self._start(key)
+                    self._put(key, warmer)
+                    present.retire()
+                await warmer.refill()
+            except EngineError as error:
+                log.warning("no_warmer_zygote", reason=str(error))
 
 
 @asynccontextmanager
