@@ -102,4 +102,4 @@ async def test_a_kill_at_any_step_leaves_the_old_or_the_new(
         statuses.append(status)
         await _check(opened, started, _OPERATIONS[operation])
     # What goes on behind an operation is not the same each time: the last steps may not be reached.
-    assert statuses.count(-signal.SIGKILL) > len(statuses) / 2
+    assert -signal.SIGKILL in statuses
