@@ -70,7 +70,7 @@ async def test_another_executions_directory_is_not_read(open_bench: OpenBench):
         looks = f"import os\nprint(open({other!r} + '/kept.txt').read())"
         lists = f"import os\nprint(os.listdir(os.path.dirname(os.path.dirname({other!r}))))"
         assert CANARY not in await attack(bench, looks)
-        assert "Permission denied" in await attack(bench, lists)
+        assert Path(other).parent.name not in await attack(bench, lists)
 
 
 async def test_a_link_to_a_secret_left_in_the_output_is_not_followed_by_the_server(

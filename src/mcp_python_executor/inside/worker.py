@@ -159,6 +159,6 @@ def _run(request: dict[str, Any], order: dict[str, Any], channel: socket.socket)
 
 
 def _newest_modules(count: int) -> list[str]:
-    """Top-level names of the latest `count` imports; a look at the others would copy their pages, and pandas has many."""
+    """Top-level names of the latest `count` imports; a look at the others would copy their pages: many, with pandas."""
     newest = itertools.islice(reversed(sys.modules), max(0, count))
     return sorted({name.split(".")[0] for name in newest})[:_MOST_MODULES]

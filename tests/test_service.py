@@ -1,0 +1,145 @@
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_python_executor.errors import ExecutorError, InvalidArgument, SettingsError, StoreError, WallsMissing
+from mcp_python_executor.execution.model import ExecutionRequest, Status
+from mcp_python_executor.service import Service, open_service
+from mcp_python_executor.settings import Isolation, Settings
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def opened(tmp_path: Path, **settings: Any) -> AsyncGenerator[Service]:
+    async with open_service(Settings(venvs_base_path=tmp_path / "venvs", **settings)) as service:
+        yield service
+
+
+def request(code: str = "", **told: Any) -> ExecutionRequest:
+    return ExecutionRequest(code=code, **{"venv_name": "default", **told})
+
+
+def raised(group: pytest.ExceptionInfo[BaseException]) -> BaseException:
+    """The error itself, out of the groups that task groups put around it."""
+    error = group.value
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def test_the_default_environment_is_made_and_runs_code(tmp_path: Path):
+    async with opened(tmp_path) as service:
+        result = await service.execute(request("6 * 7"))
+        venvs = await service.venvs.list()
+    assert (result.status, result.result, result.venv_name) == (Status.OK, "42", "default")
+    assert [(venv.name, venv.is_default) for venv in venvs] == [("default", True)]
+    assert list((tmp_path / "venvs" / ".runs").iterdir()) == []
+
+
+async def test_preinstalled_packages_are_in_the_default_environment(tmp_path: Path):
+    async with opened(tmp_path, preinstalled_packages="iniconfig") as service:
+        result = await service.execute(request("import iniconfig; iniconfig.__name__"))
+    assert result.result == "'iniconfig'"
+
+
+async def test_an_unknown_environment_names_those_there_are(tmp_path: Path):
+    async with opened(tmp_path) as service:
+        await service.execute(request("1"))
+        with pytest.raises(
+            InvalidArgument, match="'defalt' does not exist; there are 'default'; did you mean 'default'"
+        ):
+            await service.execute(request("1", venv_name="defalt"))
+
+
+async def test_an_install_shows_in_the_next_execution(tmp_path: Path):
+    async with opened(tmp_path) as service:
+        before = await service.execute(request("import iniconfig"))
+        await service.venvs.install("default", "iniconfig")
+        after = await service.execute(request("import iniconfig"))
+    assert (before.status, after.status) == (Status.ERROR, Status.OK)
+
+
+async def test_a_script_outside_the_roots_is_refused(tmp_path: Path):
+    (tmp_path / "x.py").touch()
+    async with opened(tmp_path, script_roots=(tmp_path / "scripts",)) as service:
+        with pytest.raises(InvalidArgument, match="outside SCRIPT_ROOTS"):
+            await service.execute(request(script=tmp_path / "x.py"))
+
+
+async def test_a_script_runs_where_it_lies(tmp_path: Path):
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    (scripts / "x.py").write_text("import os, sys; print(os.getcwd(), sys.argv[1:])")
+    async with opened(tmp_path, script_roots=(scripts,)) as service:
+        result = await service.execute(request(script=scripts / "x.py", args=("a",)))
+    assert result.stdout == f"{scripts} ['a']\n"
+
+
+async def test_without_walls_strict_refuses_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    async with opened(tmp_path) as service:
+        with pytest.raises(WallsMissing, match=r"bubblewrap: not installed; install it: .*ISOLATION=none"):
+            await service.execute(request("1"))
+        assert [venv.name for venv in await service.venvs.list()] in ([], ["default"])
+        health = await service.health()
+    assert health.status == "failing"
+    assert "walls are missing" in health.problems[0]
+
+
+async def test_without_walls_none_runs_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    async with opened(tmp_path, isolation=Isolation.NONE) as service:
+        result = await service.execute(request("1"))
+        health = await service.health()
+    assert (result.result, result.isolation) == ("1", "none")
+    assert health.isolation["mode"] == "none"
+
+
+async def test_health_tells_what_was_executed(tmp_path: Path):
+    async with opened(tmp_path) as service:
+        await service.execute(request("1"))
+        await service.execute(request("1/0"))
+        health = await service.health()
+        deep = await service.health("default")
+        with pytest.raises(InvalidArgument, match="does not exist"):
+            await service.health("missing")
+    assert (health.status, health.problems) == ("ok", [])
+    assert health.executions["totals"] == {"ok": 1, "error": 1}
+    assert set(health.executions["latencyMs"]) == {"p50", "p95", "p99"}
+    assert [wall["name"] for wall in health.isolation["walls"]] == [
+        *("bubblewrap", "namespaces", "mounts", "landlock", "seccomp")
+    ]
+    assert deep.venvs[0]["packages"] == []
+
+
+async def test_a_cut_output_is_read_whole(tmp_path: Path):
+    async with opened(tmp_path, max_output_bytes=256) as service:
+        result = await service.execute(request("print('x' * 1000)"))
+        assert await service.read_stream(result.execution_id, "stdout") == b"x" * 1000 + b"\n"
+        with pytest.raises(InvalidArgument, match="kept no stderr"):
+            await service.read_stream(result.execution_id, "stderr")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "reason"),
+    [
+        ({"preinstalled_packages": "-r x"}, SettingsError, "PREINSTALLED_PACKAGES"),
+        ({"output_path": Path("/proc/x")}, SettingsError, "OUTPUT_PATH"),
+        ({"venvs_base_path": Path("/proc/x")}, StoreError, "VENVS_BASE_PATH"),
+    ],
+)
+async def test_a_start_that_fails_says_where(
+    tmp_path: Path, settings: dict[str, Any], kind: type[ExecutorError], reason: str
+):
+    given: dict[str, Any] = {"venvs_base_path": tmp_path / "venvs", **settings}
+    chosen = Settings(**given)
+    with pytest.raises(BaseException) as group:  # noqa: PT011 - what it is follows
+        async with open_service(chosen):
+            pass
+    error = raised(group)
+    assert isinstance(error, kind)
+    assert reason in str(error)
