@@ -1,112 +1,14 @@
-"""The command line as a person meets it: real processes, real programs, real walls."""
+"""Running programs from the terminal: real programs behind real walls."""
 
-import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from mcp_python_executor.settings import VARIABLES
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
-
-COMMAND = [sys.executable, "-m", "mcp_python_executor"]
-# Generous: a test that takes this long hangs.
-SECONDS = 120
-
-
-@pytest.fixture
-def environment(base: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in {v.name for v in VARIABLES.values()}}
-    return kept | {"VENVS_BASE_PATH": str(base)}
-
-
-@pytest.fixture
-def command(environment: dict[str, str]) -> Command:
-    """Runs the command line with arguments, an input and additional variables."""
-
-    def run(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            input=stdin,
-            env=environment | variables,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-
-    return run
-
-
-@pytest.fixture
-def without_bubblewrap(tmp_path: Path) -> str:
-    """A PATH on which all is found but bubblewrap."""
-    for name in ("cat", "env", "sh"):
-        (tmp_path / name).symlink_to(shutil.which(name) or pytest.fail(f"{name} is missing"))
-    return str(tmp_path)
-
-
-# What can be asked
-
-
-def test_help_explains_every_setting_and_command(command: Command):
-    told = command("--help")
-    assert told.returncode == 0
-    assert all(variable.flag in told.stdout for variable in VARIABLES.values())
-    assert all(re.search(rf"^    {name} ", told.stdout, re.MULTILINE) for name in ("run", "venv", "doctor"))
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], ["run", "--nonsense"]])
-def test_help_and_argument_errors_import_nothing_slow(arguments: list[str]):
-    program = (
-        "import sys\nfrom mcp_python_executor.cli import main\n"
-        "try:\n    main(sys.argv[1:])\n"
-        "finally:\n    print('slow:', {'anyio', 'asyncio', 'mcp', 'pydantic', 'structlog'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
-    assert done.stdout.endswith("slow: set()\n")
-
-
-def test_the_version_is_the_installed_one(command: Command):
-    assert command("--version").stdout == f"mcp-python-executor {version('mcp-python-executor')}\n"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["--nonsense"], "unrecognized arguments: --nonsense; see mcp-python-executor --help"),
-        (["run"], "nothing to run; give a program with -c CODE, or a file"),
-        (["run", "/no/such/file.py"], "'/no/such/file.py' is not a file; give a program with -c CODE, or a file"),
-        (["venv"], "the following arguments are required: COMMAND; see mcp-python-executor venv --help"),
-    ],
-)
-def test_a_wrong_argument_is_told_in_one_line(command: Command, arguments: list[str], line: str):
-    done = command(*arguments)
-    assert (done.returncode, done.stdout, done.stderr) == (64, "", f"mcp-python-executor: {line}\n")
-
-
-@pytest.mark.parametrize("arguments", [[], ["run", "-c", "1"], ["venv", "list"], ["doctor"]])
-def test_a_bad_setting_stops_every_command_with_one_line(command: Command, arguments: list[str]):
-    done = command(*arguments, MAX_MEMORY_MB="lots")
-    assert (done.returncode, done.stdout) == (78, "")
-    assert re.fullmatch(r"mcp-python-executor: MAX_MEMORY_MB='lots': must be a whole number .*\n", done.stderr)
-
-
-def test_a_setting_may_stand_before_the_command_or_after_it(command: Command):
-    for arguments in (["--log-level", "loud", "doctor"], ["doctor", "--log-level", "loud"]):
-        done = command(*arguments)
-        assert (done.returncode, done.stderr.split(":")[1]) == (78, " --log-level='loud'")
-
-
-# Running a program
+from tests.cli.conftest import COMMAND, SECONDS, Command
 
 
 def test_a_program_runs_and_the_walls_it_ran_behind_are_told(command: Command):
@@ -142,6 +44,7 @@ def test_a_file_runs_in_its_own_folder(command: Command, tmp_path: Path):
         ("raise ValueError('no')", 1),
         ("import os; os.abort()", 128 + signal.SIGABRT),
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", 128 + signal.SIGTERM),
+        ("import os; os.kill(os.getpid(), 35)", 128 + 35),
     ],
 )
 def test_the_exit_status_is_the_programs(command: Command, program: str, status: int):
@@ -228,32 +131,3 @@ def test_when_nobody_reads_the_output_any_more_the_program_ends(environment: dic
         assert process.stdout.readline() == b"y\n"
         process.stdout.close()
         assert process.wait(SECONDS) == 128 + signal.SIGPIPE
-
-
-# Looking
-
-
-def test_venv_list_shows_a_table(command: Command):
-    lines = command("venv", "list").stdout.splitlines()
-    assert lines[0].split() == ["NAME", "PYTHON", "PACKAGES", "LAST", "USED", "STATUS", "DESCRIPTION"]
-    assert any(line.startswith("default (default)") and "ready" in line for line in lines[1:])
-
-
-def test_venv_list_as_json_has_the_objects_of_the_tool(command: Command):
-    venvs = {venv["name"]: venv for venv in json.loads(command("venv", "list", "--json").stdout)}
-    assert venvs["default"]["isDefault"]
-    assert venvs["default"]["status"] == "ready"
-
-
-def test_doctor_says_which_walls_stand(command: Command):
-    done = command("doctor")
-    assert done.returncode == 0
-    assert all(re.search(rf"^ok +{name}: ", done.stdout, re.MULTILINE) for name in ("bubblewrap", "landlock"))
-    assert json.loads(command("doctor", "--json").stdout)["strict"] is True
-
-
-def test_doctor_says_how_to_get_a_missing_wall_and_fails(command: Command, without_bubblewrap: str):
-    done = command("doctor", PATH=without_bubblewrap)
-    assert done.returncode == 1
-    assert re.search(r"^MISSING +bubblewrap: not installed\n +install it: ", done.stdout, re.MULTILINE)
-    assert "--isolation none" in done.stdout
