@@ -1,6 +1,7 @@
 """Plain venv folders that another tool made."""
 
 import json
+import shutil
 import sys
 import venv as standard
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_python_executor.errors import InvalidArgument
+from mcp_python_executor.errors import PackageError
 from mcp_python_executor.venvs import plain
 from mcp_python_executor.venvs.model import VenvStatus
 from mcp_python_executor.venvs.operations import Venvs
@@ -89,7 +90,42 @@ async def test_other_folders_and_files_are_no_environments(venvs: Venvs, base: P
     assert await venvs.names() == []
 
 
-async def test_a_change_is_refused_with_the_way_out(venvs: Venvs, base: Path):
+async def test_its_first_change_makes_it_a_generation_with_its_packages_intact(venvs: Venvs, base: Path):
+    await venvs.install("from", "python-dateutil==2.8.2, six==1.16.0")
     _make(base / "old")
-    with pytest.raises(InvalidArgument, match=r"made by another tool.*create_venv"):
+    (source,), (target,) = plain.site_packages(base / "from"), plain.site_packages(base / "old")
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    (target / "six-1.16.0.dist-info" / "REQUESTED").chmod(0o600)
+    (target / "six-1.16.0.dist-info" / "REQUESTED").unlink()
+    await venvs.describe("old", "from long ago")
+    report = await venvs.install("old", "iniconfig")
+    assert not report.created
+    assert [change.name for change in report.added] == ["iniconfig"]
+    assert (base / "old").is_symlink()
+    assert (await venvs.get("old")).description == "from long ago"
+    assert [(found.name, found.version, found.requested) for found in await venvs.packages("old")] == [
+        ("iniconfig", report.added[0].version, True),
+        ("python-dateutil", "2.8.2", True),
+        ("six", "1.16.0", False),
+    ]
+
+
+async def test_what_runs_in_it_goes_on_in_the_old_folder(venvs: Venvs, base: Path):
+    _make(base / "old")
+    async with venvs.lease("old"):
         await venvs.install("old", "six")
+        await venvs.tidy()
+        (aside,) = (base / ".store" / "trash").iterdir()
+        assert plain.is_venv(aside)
+    await venvs.tidy()
+    assert not aside.exists()
+
+
+async def test_one_with_packages_that_no_index_has_stays_as_it_is(venvs: Venvs, base: Path):
+    _make(base / "old")
+    (packages,) = plain.site_packages(base / "old")
+    (packages / "home_made_of_mine-1.0.dist-info").mkdir()
+    with pytest.raises(PackageError, match=r"made by another tool.*'home-made-of-mine' does not exist.*create_venv"):
+        await venvs.install("old", "six")
+    assert not (base / "old").is_symlink()
+    assert [found.name for found in await venvs.packages("old")] == ["home-made-of-mine"]

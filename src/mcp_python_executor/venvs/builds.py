@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
+from anyio.to_thread import run_sync
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from mcp_python_executor.errors import PackageError
@@ -46,7 +48,8 @@ async def build_wheels(
                     listener(f"building {name} {version}")
                 await _build(uv, private, wheels, interpreter, name, version)
     finally:
-        remove_tree(private)
+        with anyio.CancelScope(shield=True):
+            await run_sync(remove_tree, private)
 
 
 async def _build(uv: Uv, private: Path, wheels: Path, interpreter: Interpreter, name: str, version: str) -> None:

@@ -1,5 +1,7 @@
 """Trees of files: removed though read-only, sealed though linked to uv's cache."""
 
+import ctypes
+import errno
 import os
 import shutil
 import stat
@@ -8,8 +10,31 @@ from pathlib import Path
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
+# Linux: see rename(2). The constant is the kernel's.
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let each of two names stand for what the other did, in one step: a link takes a folder's place so.
+
+    Raises:
+        OSError: the file system (or the system) can't.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    renameat2 = getattr(library, "renameat2", None)
+    if renameat2 is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(other))
+
+
 def remove_tree(path: Path) -> None:
     """Remove the directory `path` and all below it, read-only directories too. Nothing there is no error."""
+    if path.is_symlink():
+        path.unlink()
+        return
     for directory, _, _ in os.walk(path):
         # An ordinary user removes nothing from a directory that is not writable. Files need no such thing.
         Path(directory).chmod(0o700)

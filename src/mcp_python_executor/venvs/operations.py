@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -17,9 +16,12 @@ from packaging.utils import canonicalize_name
 
 from mcp_python_executor.errors import InvalidArgument, PackageError, StoreError
 from mcp_python_executor.venvs import plain, project, pythons, requirements
+from mcp_python_executor.venvs.adoption import adopt
 from mcp_python_executor.venvs.building import Builder, tell
 from mcp_python_executor.venvs.bytecode import compile_and_seal
-from mcp_python_executor.venvs.catalog import Catalog, some
+from mcp_python_executor.venvs.catalog import Catalog
+from mcp_python_executor.venvs.checks import require_installed, require_unneeded
+from mcp_python_executor.venvs.interpreters import Interpreters, of_generation, of_plain
 from mcp_python_executor.venvs.locks import locked
 from mcp_python_executor.venvs.model import Generation, Package, PackageReport, Venv, venv_name
 from mcp_python_executor.venvs.pythons import Interpreter
@@ -85,7 +87,7 @@ class Venvs:
         self._catalog = Catalog(store, default_name)
         self._default_name = default_name
         self._timeout_seconds = timeout_seconds
-        self._pythons: list[Interpreter] | None = None
+        self._interpreters = Interpreters(uv)
 
     async def get(self, name: str) -> Venv:
         """The environment `name`.
@@ -109,7 +111,7 @@ class Venvs:
         """
         async with self._operation(name):
             self._catalog.require_free(name)
-            interpreter = await self._interpreter(python_version, python)
+            interpreter = await (self._interpreters.at(python) if python else self._interpreters.choose(python_version))
             async with self._builder.generation([], interpreter, offline_first=True) as record:
                 self._commit(name, record, VenvRecord(description, now()))
         return await self.get(name)
@@ -168,7 +170,9 @@ class Venvs:
             created = not self._store.exists(name)
             if created:
                 self._catalog.require_free(name)
-            before, requests, interpreter = self._state(name) if not created else (None, [], pythons.default())
+                before, requests, interpreter = None, list[Requirement](), pythons.default()
+            else:
+                before, requests, interpreter = await self._state(name, listener)
             merged = project.merge(requests, wanted)
             if before is not None and set(map(str, merged)) == set(map(str, requests)):
                 after = before
@@ -191,10 +195,11 @@ class Venvs:
         started = time.monotonic()
         async with self._operation(name):
             self._catalog.require(name)
-            before, requests, interpreter = self._state(name)
-            _require_installed(name, before, names)
+            before, requests, interpreter = await self._state(name, listener)
+            require_installed(name, before, names)
             remaining = project.without(requests, names)
-            self._require_unneeded(before, remaining, names)
+            lock = (self._store.path(before.id) / project.LOCK).read_text(encoding="utf-8")
+            require_unneeded(lock, remaining, names)
             after = await self._move(name, before, remaining, interpreter, offline_first=True, listener=listener)
         return report(name, before, after, [], created=False, seconds=time.monotonic() - started)
 
@@ -262,7 +267,9 @@ class Venvs:
         ) as after:
             if before is None or after.id != before.id:
                 tell(listener, "switching")
-                self._commit(name, after, self._catalog.record(name).leaving(before.id if before else None))
+                # A record without its venv is what a server that died in the middle left.
+                record = self._catalog.record(name).leaving(before.id) if before else VenvRecord("", now())
+                self._commit(name, after, record)
         return after
 
     def _commit(self, name: str, generation: GenerationRecord, record: VenvRecord) -> None:
@@ -305,61 +312,25 @@ class Venvs:
             reason = (error.strerror or str(error)).lower()
             raise StoreError(f"venv {name!r}: {reason} in {str(self._store.base)!r}; nothing was changed") from error
 
-    def _state(self, name: str) -> tuple[GenerationRecord, list[Requirement], Interpreter]:
-        """What `name` is now, for an operation that changes it."""
+    async def _state(
+        self, name: str, listener: Listener | None
+    ) -> tuple[GenerationRecord, list[Requirement], Interpreter]:
+        """What `name` is now, for an operation that changes it. A plain venv becomes a generation first."""
+        generation = self._store.generation(name)
+        if generation is None:
+            raise self._catalog.broken(name)
         current = self._store.current(name)
         if current is None:
-            raise InvalidArgument(
-                f"venv {name!r} was made by another tool and is left as it is; create another one with create_venv"
-            )
+            record = self._catalog.record(name)
+            interpreter = of_plain(generation)
+            current = await adopt(self._store, self._builder, name, interpreter, record, listener)
+            self._background.start_soon(self._settle, current)
         record = self._store.record(current)
-        if record is None or self._store.problem(name):
+        if record is None:
             raise self._catalog.broken(name)
-        requests = project.requests(self._store.path(current) / project.PYPROJECT)
-        return record, requests, _interpreter_of(record)
-
-    async def _interpreter(self, python_version: str, python: Path | None) -> Interpreter:
-        default = pythons.default()
-        if python is not None:
-            chosen = await run_sync(python.resolve)
-            fitting = [one for one in await self._uv.pythons([chosen.parent]) if one.python == chosen]
-            if not fitting:
-                raise InvalidArgument(f"{str(python)!r} is no Python interpreter that can be used")
-            return fitting[0]
-        if not python_version:
-            return default
-        if pythons.specifiers(python_version).contains(default.version):
-            return default
-        if self._pythons is None:
-            self._pythons = await self._uv.pythons(pythons.directories(Path.home()))
-        return pythons.choose(python_version, default, self._pythons)
-
-    def _require_unneeded(self, before: GenerationRecord, remaining: Sequence[Requirement], names: list[str]) -> None:
-        lock = (self._store.path(before.id) / project.LOCK).read_text(encoding="utf-8")
-        needs = project.Needs.of(lock)
-        roots = [canonicalize_name(requirement.name) for requirement in remaining]
-        for name in names:
-            chain = needs.chain(roots, name)
-            if len(chain) > 1:
-                steps = ", ".join(f"{one} needs {other}" for one, other in pairwise(chain))
-                raise PackageError(f"{name!r} can't be uninstalled: {steps}; uninstall {chain[0]!r} too, or keep it")
+        return record, project.requests(self._store.path(current) / project.PYPROJECT), of_generation(record)
 
     # Last, for its name hides the type's from what follows.
     async def list(self) -> list[Venv]:
         """Every environment, sorted by name."""
         return await run_sync(self._catalog.venvs)
-
-
-def _require_installed(name: str, record: GenerationRecord, names: list[str]) -> None:
-    installed = [package.name for package in record.packages]
-    for missing in names:
-        if missing not in installed:
-            there = some(installed) or "nothing"
-            raise InvalidArgument(f"{missing!r} is not installed in venv {name!r}; installed: {there}")
-
-
-def _interpreter_of(record: GenerationRecord) -> Interpreter:
-    default = pythons.default()
-    if str(default.python) == record.base_python:
-        return default  # perhaps updated in its place since
-    return Interpreter(Path(record.base_python), record.python_version, Path(record.base_prefix), record.implementation)

@@ -102,6 +102,10 @@ class Needs:
         packages: list[dict[str, Any]] = tomllib.loads(lock).get("package", [])
         return cls({package["name"]: _dependencies(package) for package in packages})
 
+    def needed(self) -> set[str]:
+        """What some package needs."""
+        return {name for edges in self.edges.values() for name in edges}
+
     def chain(self, roots: Iterable[str], target: str) -> list[str]:
         """The shortest way from one of `roots` to `target`, both included; empty when there is none."""
         ways = [[root] for root in sorted(set(roots))]

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from mcp_python_executor.errors import StoreError
 from mcp_python_executor.venvs import plain
-from mcp_python_executor.venvs.files import remove_tree
+from mcp_python_executor.venvs.files import exchange, remove_tree
 from mcp_python_executor.venvs.locks import Lock, is_locked, lock_directory, try_lock
 from mcp_python_executor.venvs.model import Generation
 from mcp_python_executor.venvs.records import (
@@ -141,6 +141,15 @@ class Store:
             link.replace(self.base / name)
         sync_directory(self.base)
 
+    def replace_folder(self, name: str, generation: str) -> None:
+        """Make `name`, a plain venv, name `generation`, lasting. The folder goes when nobody uses it."""
+        folder = plain.generation(self.base / name)
+        aside = self._trash / (folder.id if folder else f"{plain.PREFIX}broken-{os.urandom(8).hex()}")
+        remove_tree(aside)
+        aside.symlink_to(_GENERATIONS + generation)
+        exchange(aside, self.base / name)
+        sync_directory(self.base)
+
     def remove(self, name: str) -> None:
         """Make `name` name nothing, lasting. What it named goes when nobody uses it. The caller holds its lock."""
         path = self.base / name
@@ -151,9 +160,7 @@ class Store:
         else:
             path.rename(self._trash / f"{plain.PREFIX}broken-{os.urandom(8).hex()}")
         sync_directory(self.base)
-        for suffix in (".json", ".used"):
-            (self.venvs / (name + suffix)).unlink(missing_ok=True)
-        (self.locks / name).unlink(missing_ok=True)
+        self._forget(name)
 
     def venv_record(self, name: str) -> VenvRecord | None:
         """What is written down of the venv `name`."""
@@ -205,8 +212,8 @@ class Store:
             if (lock := lock_directory(path)) is not None:
                 remove_tree(path)
                 lock.release()
-        for name in _names(self.locks):
-            self._collect_lock(name)
+        for name in {*_names(self.locks), *map(_venv_of, _names(self.venvs))}:
+            self._collect_venv(name)
         kept = self._named()
         for name in _names(self.generations):
             if name not in kept:
@@ -251,16 +258,20 @@ class Store:
         finally:
             lock.release()
 
-    def _collect_lock(self, name: str) -> None:
-        """Remove the lock of a venv that was never made, or is gone."""
+    def _collect_venv(self, name: str) -> None:
+        """Remove what is kept of a venv that was never made, or is gone."""
         if self.exists(name):
             return
-        path = self.locks / name
-        lock = try_lock(path)
+        lock = try_lock(self.locks / name)
         if lock is not None:
             if not self.exists(name):
-                path.unlink(missing_ok=True)
+                self._forget(name)
             lock.release()
+
+    def _forget(self, name: str) -> None:
+        for file in (f"{name}.json", f".{name}.json.new", f"{name}.used"):
+            (self.venvs / file).unlink(missing_ok=True)
+        (self.locks / name).unlink(missing_ok=True)
 
     def _named(self) -> set[str]:
         """The ids of the generations that a venv is linked to or may return to."""
@@ -280,3 +291,8 @@ class Store:
 
 def _names(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()]
+
+
+def _venv_of(file: str) -> str:
+    """The venv that a file in the directory of records belongs to."""
+    return file.removeprefix(".").removesuffix(".new").removesuffix(".json").removesuffix(".used")
