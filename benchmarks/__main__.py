@@ -56,6 +56,7 @@ class Bench:
     def __init__(self, client: Client, directory: Path) -> None:
         self._client = client
         self._directory = directory
+        self._python = directory / "venvs" / VENV / "bin" / "python"
         self._environment = os.environ | {"UV_CACHE_DIR": str(directory / "cache"), "OUTPUT_PATH": str(directory)}
 
     async def call(self, tool: str, **arguments: Any) -> None:
@@ -71,13 +72,12 @@ class Bench:
     def program(self, name: str, rounds: int) -> Case:
         """A program run by the tool, and by the environment's interpreter."""
         code, mark = PROGRAMS[name]
-        python = self._directory / "venvs" / VENV / "bin" / "python"
 
         async def work(_: int) -> None:
             await self.call("execute_python", code=code, venvName=VENV)
 
         async def floor(_: int) -> None:
-            self.run(python, "-I", "-c", code)
+            self.run(self._python, "-I", "-c", code)
 
         return Case(name, work, floor, rounds, warm_up=10, mark=mark)
 
@@ -103,7 +103,7 @@ class Bench:
             await self.call("list_venvs")
 
         async def floor(_: int) -> None:
-            self.run(sys.executable, "-I", "-c", "pass")
+            self.run(self._python, "-I", "-c", "pass")
 
         return Case("list_venvs", work, floor, rounds, warm_up=3)
 
@@ -121,7 +121,7 @@ async def main(rounds: int, installs: int) -> None:
             await bench.call("install_packages", packages=["numpy", "pandas", "matplotlib"], venvName=VENV)
             print(f"{'':16} {'median':>10} {'floor':>10} {'ratio':>7} {'mark':>6}")
             programs = [bench.program(program, rounds) for program in PROGRAMS]
-            for case in (*programs, bench.install(installs), bench.empty_call(rounds)):
+            for case in (*programs, bench.empty_call(rounds), bench.install(installs)):
                 print(row(case, await measure(case)), flush=True)
 
 
