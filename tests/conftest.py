@@ -2,10 +2,8 @@
 
 import gc
 import random
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,33 +28,19 @@ def pytest_configure(config: pytest.Config) -> None:
         "project", derandomize=True, deadline=None, max_examples=1000 if config.getoption("--long") else 100
     )
     hypothesis.settings.load_profile("project")
-    config.addinivalue_line("markers", "sampled(k): of the test's parametrized cases run k, with --long all")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    cases: dict[str, list[pytest.Item]] = defaultdict(list)
-    for item in items:
-        if item.get_closest_marker("sampled"):
-            cases[item.nodeid.partition("[")[0]].append(item)
-    left_out: set[pytest.Item] = set()
-    for group in cases.values():
-        marker = group[0].get_closest_marker("sampled")
-        left_out |= set(group) - set(_sample(config, group, marker.args[0] if marker else 0))
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=[*left_out])
-
-
-def _sample(config: pytest.Config, cases: Sequence[T], k: int) -> list[T]:
-    if config.getoption("--long") or k >= len(cases):
-        return list(cases)
-    chosen = random.Random(SEED).sample(range(len(cases)), k)  # noqa: S311 - nothing secret
-    return [cases[index] for index in sorted(chosen)]
 
 
 @pytest.fixture(scope="session")
 def sample(request: pytest.FixtureRequest) -> Callable[[Sequence[T], int], list[T]]:
     """`sample(cases, k)`: the same `k` of `cases` each time, in their order; with --long all of them."""
-    return partial(_sample, request.config)
+
+    def choose(cases: Sequence[T], k: int) -> list[T]:
+        if request.config.getoption("--long") or k >= len(cases):
+            return list(cases)
+        chosen = random.Random(SEED).sample(range(len(cases)), k)  # noqa: S311 - nothing secret
+        return [cases[index] for index in sorted(chosen)]
+
+    return choose
 
 
 @pytest.fixture(scope="session")
