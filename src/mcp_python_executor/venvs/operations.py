@@ -309,8 +309,7 @@ class Venvs:
                 "downloaded is kept, so call again, or raise PACKAGE_TIMEOUT_MS"
             ) from None
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise StoreError(f"venv {name!r}: {reason} in {str(self._store.base)!r}; nothing was changed") from error
+            raise StoreError(f"venv {name!r}: {self._store.refusal(error)}; nothing was changed") from error
 
     async def _state(
         self, name: str, listener: Listener | None

@@ -13,6 +13,7 @@ BASE/.store/tmp/             workshops of running operations, each locked by its
 BASE/.store/trash/           generations on their way out
 """
 
+import errno
 import os
 import tempfile
 from collections.abc import Generator
@@ -83,6 +84,12 @@ class Store:
                 f"{str(base)!r} can't hold environments: {reason}; set VENVS_BASE_PATH to a directory you may write to"
             ) from error
         return store
+
+    def refusal(self, error: OSError) -> str:
+        """Why the file system refused something, and the way out."""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"the disk is full; free some space for {str(self.base)!r}"
+        return f"{(error.strerror or str(error)).lower()} in {str(self.base)!r}; check who may write there"
 
     def names(self) -> list[str]:
         """Every environment's name, sorted."""
@@ -171,12 +178,13 @@ class Store:
         write_venv(self.venvs / f"{name}.json", record)
 
     def touch(self, name: str) -> None:
-        """Note that `name` is used now. It may be lost with the power: nothing is waited for."""
+        """Note that `name` is used now. It may be lost with the power or on a full disk: nothing is waited for."""
         path = f"{self.venvs}{os.sep}{name}.used"
         try:
             os.utime(path)
-        except FileNotFoundError:
-            Path(path).touch()
+        except OSError:
+            with suppress(OSError):
+                Path(path).touch()
 
     def last_used(self, name: str) -> datetime | None:
         """When `name` was last used; None when it never was."""

@@ -206,8 +206,10 @@ def raise_for(completed: Completed) -> None:
     Raises:
         PackageError: it failed, with its reason.
     """
-    if completed.returncode < 0:
-        raise PackageError(f"uv was killed by signal {-completed.returncode}; nothing was changed, so call again")
+    # bubblewrap tells of a signal as a shell does: 128 and its number.
+    killed_by = -completed.returncode if completed.returncode < 0 else completed.returncode - 128
+    if killed_by > 0:
+        raise PackageError(f"uv was killed by signal {killed_by}; nothing was changed, so call again")
     if completed.returncode:
         raise PackageError(reasons.reason(completed.stderr.decode("utf-8", "replace")))
 
