@@ -1,5 +1,5 @@
 """A server that does one operation and is killed at its n-th step: before a file below the base path is made, renamed
-or removed, or a process started. With a step of -1 it lives, and prints how many steps there were.
+or removed, or a process started. With a step of -1 it lives. Prints `begin`, then how many steps there were.
 
 Arguments: base path, operation, step, the bubblewrap to use or nothing.
 """
@@ -60,6 +60,8 @@ async def _operate(venvs: Venvs) -> None:
 
 async def _main(steps: _Steps) -> None:
     async with open_venvs(Path(_BASE), default_name="default", timeout_seconds=100, confine=_confine) as venvs:
+        sys.stdout.write("begin\n")
+        sys.stdout.flush()
         steps.counting = True
         await _operate(venvs)
         steps.counting = False

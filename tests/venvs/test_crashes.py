@@ -11,10 +11,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_python_executor.venvs import plain
-from mcp_python_executor.venvs.operations import Venvs
-from mcp_python_executor.venvs.store import Store
 from tests.venvs.conftest import BUBBLEWRAP, Open
+from tests.venvs.invariants import all_is_tidy, each_holds_what_it_says
 
 pytestmark = pytest.mark.anyio
 
@@ -44,39 +42,16 @@ def _run(base: Path, operation: str, step: int) -> tuple[int, int]:
     command = [sys.executable, str(_PROGRAM), str(base), operation, str(step), walls]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode, int(done.stdout or 0)
+    return done.returncode, int(done.stdout.removeprefix("begin\n") or 0)
 
 
 async def _check(opened: Open, base: Path, allowed: list[list[str] | None]) -> None:
     async with opened() as venvs:
-        await venvs.tidy()
-        await _each_holds_what_it_says(venvs, base)
+        await all_is_tidy(venvs, base)
+        await each_holds_what_it_says(venvs, base)
         names = await venvs.names()
         found = [package.name for package in await venvs.packages("lab")] if "lab" in names else None
         assert found in allowed
-    _nothing_is_left_over(base)
-
-
-async def _each_holds_what_it_says(venvs: Venvs, base: Path) -> None:
-    for venv in await venvs.list():
-        assert venv.problem == ""
-        installed = [(package.name, package.version) for package in plain.packages(base / venv.name)]
-        assert installed == [(package.name, package.version) for package in await venvs.packages(venv.name)]
-        modules = ", ".join(["sys", *(name for name, _ in installed)])
-        async with venvs.lease(venv.name) as generation:
-            await anyio.run_process([generation.python, "-I", "-c", f"import {modules}"])
-
-
-def _nothing_is_left_over(base: Path) -> None:
-    store = Store(base)
-    named = {store.current(name) for name in store.names()}
-    for name in store.names():
-        if record := store.venv_record(name):
-            named |= set(record.history)
-    assert {path.name for path in store.generations.iterdir()} <= named
-    for directory in ("tmp", "trash"):
-        assert list((store.root / directory).iterdir()) == []
-    assert {path.name for path in store.locks.iterdir()} <= set(store.names())
 
 
 def _steps(base: Path, operation: str) -> Iterator[int]:
@@ -103,3 +78,28 @@ async def test_a_kill_at_any_step_leaves_the_old_or_the_new(
         await _check(opened, started, _OPERATIONS[operation])
     # What goes on behind an operation is not the same each time: the last steps may not be reached.
     assert -signal.SIGKILL in statuses
+
+
+@pytest.mark.parametrize("operation", ["install", "install_new", "uninstall"])
+async def test_a_kill_at_any_moment_leaves_the_old_or_the_new(
+    opened: Open, started: Path, operation: str, sample: Callable[[list[int], int], list[int]]
+):
+    pristine = started.with_name("pristine")
+    await anyio.to_thread.run_sync(lambda: started.rename(pristine))
+    for hundredth in sample(list(range(0, 80, 1)), 3):
+        shutil.rmtree(started, ignore_errors=True)
+        shutil.copytree(pristine, started, symlinks=True, copy_function=os.link)
+        await _killed_after(started, operation, hundredth / 100)
+        await _check(opened, started, _OPERATIONS[operation])
+
+
+async def _killed_after(base: Path, operation: str, seconds: float) -> None:
+    """A server that does `operation` is killed so long after it began, whatever it is at then."""
+    command = [sys.executable, str(_PROGRAM), str(base), operation, "-1", BUBBLEWRAP or ""]
+    async with await anyio.open_process(command, stderr=subprocess.STDOUT) as server:
+        assert server.stdout
+        assert await server.stdout.receive(6) == b"begin\n"
+        with anyio.move_on_after(seconds):
+            await server.wait()
+        if server.returncode is None:
+            server.kill()

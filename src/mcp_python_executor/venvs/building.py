@@ -170,5 +170,5 @@ def _finish(
         implementation=interpreter.implementation,
         packages=packages,
     )
-    write_generation(target / MARKER, record)
+    write_generation(target / MARKER, record, workshop)
     return record

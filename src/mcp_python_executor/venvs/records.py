@@ -54,10 +54,10 @@ def read_generation(path: Path) -> GenerationRecord | None:
         return None
 
 
-def write_generation(path: Path, record: GenerationRecord) -> None:
-    """Make the file `path` hold `record`, wholly or not at all, and lasting."""
+def write_generation(path: Path, record: GenerationRecord, workshop: Path) -> None:
+    """Make the file `path` hold `record`, wholly or not at all, and lasting; `workshop` is on the same file system."""
     packages = [[package.name, package.version, package.requested] for package in record.packages]
-    _write(path, {**asdict(record), "packages": packages})
+    _write(path, {**asdict(record), "packages": packages}, workshop)
 
 
 def read_venv(path: Path) -> VenvRecord | None:
@@ -70,9 +70,9 @@ def read_venv(path: Path) -> VenvRecord | None:
         return None
 
 
-def write_venv(path: Path, record: VenvRecord) -> None:
-    """Make the file `path` hold `record`, wholly or not at all, and lasting."""
-    _write(path, {**asdict(record), "created_at": record.created_at.isoformat()})
+def write_venv(path: Path, record: VenvRecord, workshop: Path) -> None:
+    """Make the file `path` hold `record`, wholly or not at all, and lasting; `workshop` is on the same file system."""
+    _write(path, {**asdict(record), "created_at": record.created_at.isoformat()}, workshop)
 
 
 def read_old_description(base: Path, name: str) -> str:
@@ -105,15 +105,11 @@ def _read(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", loaded) if isinstance(loaded, dict) else {}
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+def _write(path: Path, content: dict[str, Any], workshop: Path) -> None:
+    new = workshop / path.name
+    with new.open("w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
     sync_directory(path.parent)

@@ -175,7 +175,8 @@ class Store:
 
     def write_venv_record(self, name: str, record: VenvRecord) -> None:
         """Write down `record` of the venv `name`."""
-        write_venv(self.venvs / f"{name}.json", record)
+        with self.workshop() as workshop:
+            write_venv(self.venvs / f"{name}.json", record, workshop)
 
     def touch(self, name: str) -> None:
         """Note that `name` is used now. It may be lost with the power or on a full disk: nothing is waited for."""
@@ -277,8 +278,8 @@ class Store:
             lock.release()
 
     def _forget(self, name: str) -> None:
-        for file in (f"{name}.json", f".{name}.json.new", f"{name}.used"):
-            (self.venvs / file).unlink(missing_ok=True)
+        for suffix in (".json", ".used"):
+            (self.venvs / (name + suffix)).unlink(missing_ok=True)
         (self.locks / name).unlink(missing_ok=True)
 
     def _named(self) -> set[str]:
@@ -303,4 +304,4 @@ def _names(directory: Path) -> list[str]:
 
 def _venv_of(file: str) -> str:
     """The venv that a file in the directory of records belongs to."""
-    return file.removeprefix(".").removesuffix(".new").removesuffix(".json").removesuffix(".used")
+    return file.removesuffix(".json").removesuffix(".used")
