@@ -1,6 +1,7 @@
 """What every test gets: leaks are failures, long suites are sampled, and uv's downloads are shared."""
 
 import gc
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -9,6 +10,8 @@ from typing import TypeVar
 
 import hypothesis
 import pytest
+
+from mcp_python_executor.settings import VARIABLES
 
 pytest_plugins = ["tests.bench"]
 
@@ -23,6 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for variable in VARIABLES.values():  # the settings of whoever runs the tests are not those of the tests
+        os.environ.pop(variable.name, None)
     # The same examples each time, and no verdict by the clock.
     hypothesis.settings.register_profile(
         "project", derandomize=True, deadline=None, max_examples=1000 if config.getoption("--long") else 100

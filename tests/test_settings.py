@@ -1,14 +1,19 @@
 """Settings: precedence, every bad value's line, and where programs may not write."""
 
-import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from mcp_python_executor.errors import SettingsError
 from mcp_python_executor.limits import MEBIBYTE
-from mcp_python_executor.settings import VARIABLES, Isolation, LogLevel, NetworkAccess, Settings, load
+from mcp_python_executor.settings import VARIABLES, Isolation, LogLevel, NetworkAccess, Settings
+from tests.variables import settings_from
+
+
+def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
+    return settings_from(environment, flags)
 
 
 def test_the_defaults_are_the_documented_ones():
@@ -40,7 +45,7 @@ def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default():
 
 @pytest.mark.parametrize("name", VARIABLES)
 def test_a_variable_set_to_nothing_is_not_set(name: str):
-    assert load({}, {VARIABLES[name].name: " "}) == Settings()
+    assert load({}, {VARIABLES[name].name: ""}) == Settings()
 
 
 def test_an_empty_flag_puts_a_variable_back_to_its_default():
@@ -142,7 +147,7 @@ def test_a_folder_of_ones_own_may_be_the_output_path(tmp_path: Path):
 
 
 def test_every_setting_has_a_variable_a_flag_and_a_meaning():
-    assert list(VARIABLES) == [field.name for field in dataclasses.fields(Settings)]
+    assert list(VARIABLES) == list(Settings.model_fields)
     for name, variable in VARIABLES.items():
         assert variable.name == name.upper()
         assert re.fullmatch(r"--[a-z]+(-[a-z]+)*", variable.flag)

@@ -2,12 +2,14 @@
 
 import platform
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
 import anyio.to_thread
+import psutil
 
 from mcp_python_executor.execution.runner import Runner
 from mcp_python_executor.limits import MEBIBYTE
@@ -72,7 +74,7 @@ async def examine(
         uv=version("uv"),
         isolation=_isolation(settings, walls),
         limits=_limits(settings),
-        executions=_executions(runner),
+        executions={**_executions(runner), "memoryMb": await anyio.to_thread.run_sync(_memory_mb)},
         disk={"path": str(settings.venvs_base_path), "freeBytes": usage.free, "totalBytes": usage.total},
         venvs=[await _venv(venvs, venv, deep=bool(venv_name)) for venv in shown],
     )
@@ -117,6 +119,16 @@ def _executions(runner: Runner) -> dict[str, Any]:
         "latencyMs": {name: round(seconds * 1000, 2) for name, seconds in metrics.percentiles().items()},
         "peakMemoryMb": round(metrics.peak_memory_bytes / MEBIBYTE, 1),
     }
+
+
+def _memory_mb() -> float:
+    """Memory of the server and all that runs below it; pages that they share count once for each."""
+    server = psutil.Process()
+    total = 0
+    for process in (server, *server.children(recursive=True)):
+        with suppress(psutil.Error):  # it may have ended
+            total += process.memory_info().rss
+    return round(total / MEBIBYTE, 1)
 
 
 async def _venv(venvs: Venvs, venv: Venv, *, deep: bool) -> dict[str, Any]:

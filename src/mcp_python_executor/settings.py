@@ -1,24 +1,20 @@
-"""Settings: environment variables as hosts set them, each also a command-line flag; read once, at start.
-
-Plain dataclasses, for every command begins here: a library for this took 0.4 s of each start, 35 times a bare
-interpreter's.
-"""
-
-# ruff: noqa: RUF009 - _setting makes a dataclass field
+"""Settings: environment variables as hosts set them, each also a command-line flag; read once, at start."""
 
 import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mcp_python_executor.errors import SettingsError
 from mcp_python_executor.limits import MEBIBYTE, Limits
 
-T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
 
@@ -52,41 +48,6 @@ class NetworkAccess(StrEnum):
     FULL = "full"
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A setting as a person gives it: `default` is the text that means the same; an empty one is `unset`.
-
-    `parse` makes the value of a text that is not empty, or raises ValueError, saying what is accepted.
-    """
-
-    name: str
-    default: str
-    meaning: str
-    parse: Callable[[str], Any]
-    unset: Any
-
-    def value(self, text: str) -> Any:
-        """What `text`, or else the default, stands for."""
-        chosen = text.strip() or self.default
-        return self.parse(chosen) if chosen else self.unset
-
-    @property
-    def flag(self) -> str:
-        """The command-line flag of the same meaning."""
-        return "--" + self.name.lower().replace("_", "-")
-
-
-def _setting(default: str, parse: Callable[[str], T], meaning: str, *, unset: T | None = None) -> T:
-    """A field of Settings, which carries what its Variable needs."""
-    return cast(
-        "T",
-        field(
-            default_factory=lambda: parse(default) if default else unset,
-            metadata={"default": default, "parse": parse, "meaning": meaning, "unset": unset},
-        ),
-    )
-
-
 # A ceiling for every number, so that none overflows where it is used: 24 days in milliseconds, 2 PiB in MB.
 _LARGEST = 2**31 - 1
 
@@ -117,8 +78,8 @@ def _path(text: str) -> Path:
         raise ValueError("must be a path; the home directory that '~' stands for is not known here") from None
 
 
-def _paths(text: str) -> tuple[Path, ...]:
-    return tuple(_path(part.strip()) for part in text.split(":") if part.strip())
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(":") if part.strip())
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -128,45 +89,66 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+def _text(parse: Callable[[str], Any]) -> BeforeValidator:
+    """Takes a person's text, or a path, through `parse`, and any other value as it is."""
+    return BeforeValidator(lambda value: parse(str(value).strip()) if isinstance(value, str | Path) else value)
+
+
+_Path = Annotated[Path, _text(_path)]
+_Paths = Annotated[tuple[_Path, ...], NoDecode, _text(_parts)]
+
+
+class Settings(BaseSettings):
     """Every setting of the server. Field names are the variables' names in lower case."""
 
-    max_memory_mb: int = _setting("512", _whole(16), "memory of one execution, its children included, in MB")
-    execution_timeout_ms: int = _setting("30000", _whole(1), "wall-clock time of one execution, in milliseconds")
-    max_concurrent_executions: int = _setting("5", _whole(1), "executions at once; more wait in order of arrival")
-    log_level: LogLevel = _setting("info", _one_of(LogLevel), "least severe log line: debug, info, warning or error")
-    log_format: LogFormat = _setting("json", _one_of(LogFormat), "log lines as json or text")
-    log_file: Path | None = _setting("", _path, "file that logs go to; unset: standard error")
-    venvs_base_path: Path = _setting("~/.mcp-python-venvs", _path, "where the environments are")
-    default_venv_name: str = _setting("default", str, "the default environment")
-    output_path: Path | None = _setting(
-        "", _path, "host directory that programs may write to; unset: a fresh one for each run"
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, validate_default=True)
+
+    max_memory_mb: Annotated[int, _text(_whole(16))] = Field(
+        default=512, description="memory of one execution, its children included, in MB"
     )
-    package_timeout_ms: int = _setting("300000", _whole(1), "time of one package operation, in milliseconds")
-    preinstalled_packages: str = _setting(
-        "",
-        str,
-        "requirements put into the default environment when it is first made, comma-separated",
-        unset="",
+    execution_timeout_ms: Annotated[int, _text(_whole(1))] = Field(
+        default=30_000, description="wall-clock time of one execution, in milliseconds"
     )
-    isolation: Isolation = _setting(
-        "strict",
-        _one_of(Isolation),
-        "strict: refuse to run code without full walls; none: run it as a plain process, with all your rights",
+    max_concurrent_executions: Annotated[int, _text(_whole(1))] = Field(
+        default=5, description="executions at once; more wait in order of arrival"
     )
-    network_access: NetworkAccess = _setting("none", _one_of(NetworkAccess), "network for executed code: none or full")
-    script_roots: tuple[Path, ...] = _setting(
-        "~", _paths, "where scriptPath may point, ':'-separated; hidden folders are excluded"
+    log_level: Annotated[LogLevel, _text(_one_of(LogLevel))] = Field(
+        default=LogLevel.INFO, description="least severe log line: debug, info, warning or error"
     )
-    read_paths: tuple[Path, ...] = _setting(
-        "", _paths, "host files and directories that programs may read, ':'-separated", unset=()
+    log_format: Annotated[LogFormat, _text(_one_of(LogFormat))] = Field(
+        default=LogFormat.JSON, description="log lines as json or text"
     )
-    pass_env: tuple[str, ...] = _setting(
-        "", _names, "names of the server's variables that programs get, comma-separated", unset=()
+    log_file: _Path | None = Field(default=None, description="file that logs go to; unset: standard error")
+    venvs_base_path: _Path = Field(default=Path("~/.mcp-python-venvs"), description="where the environments are")
+    default_venv_name: Annotated[str, _text(str)] = Field(default="default", description="the default environment")
+    output_path: _Path | None = Field(
+        default=None, description="host directory that programs may write to; unset: a fresh one for each run"
     )
-    max_output_bytes: int = _setting(
-        "32768", _whole(256), "bytes of each of stdout and stderr that a result carries inline"
+    package_timeout_ms: Annotated[int, _text(_whole(1))] = Field(
+        default=300_000, description="time of one package operation, in milliseconds"
+    )
+    preinstalled_packages: str = Field(
+        default="", description="requirements put into the default environment when it is first made, comma-separated"
+    )
+    isolation: Annotated[Isolation, _text(_one_of(Isolation))] = Field(
+        default=Isolation.STRICT,
+        description="strict: refuse to run code without full walls; "
+        "none: run it as a plain process, with all your rights",
+    )
+    network_access: Annotated[NetworkAccess, _text(_one_of(NetworkAccess))] = Field(
+        default=NetworkAccess.NONE, description="network for executed code: none or full"
+    )
+    script_roots: _Paths = Field(
+        default=(Path("~"),), description="where scriptPath may point, ':'-separated; hidden folders are excluded"
+    )
+    read_paths: _Paths = Field(
+        default=(), description="host files and directories that programs may read, ':'-separated"
+    )
+    pass_env: Annotated[tuple[str, ...], NoDecode, _text(_names)] = Field(
+        default=(), description="names of the server's variables that programs get, comma-separated"
+    )
+    max_output_bytes: Annotated[int, _text(_whole(256))] = Field(
+        default=32_768, description="bytes of each of stdout and stderr that a result carries inline"
     )
 
     @property
@@ -180,32 +162,56 @@ class Settings:
         )
 
 
-VARIABLES = {setting.name: Variable(setting.name.upper(), **setting.metadata) for setting in fields(Settings)}
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A setting as a person sees it: `default` is the text that means the same, empty where it is unset."""
+
+    name: str
+    default: str
+    meaning: str
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag of the same meaning."""
+        return "--" + self.name.lower().replace("_", "-")
+
+
+def _written(default: Any) -> str:
+    """The text that a person would give for `default`."""
+    if isinstance(default, tuple):
+        return ":".join(map(str, default))  # pyright: ignore[reportUnknownArgumentType] - of any kind
+    return "" if default is None else str(default)
+
+
+VARIABLES = {
+    name: Variable(name.upper(), _written(field.default), field.description or "")
+    for name, field in Settings.model_fields.items()
+}
 """Every setting by its field's name, in the order of the documentation."""
 
 
-def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
-    """Settings from `flags` (texts by field name), then `environment`, then the defaults.
+def load(flags: Mapping[str, str]) -> Settings:
+    """Settings from `flags` (texts by field name), then the environment, then the defaults.
 
     A variable that is set and empty is not set: hosts' forms leave such. A flag that is empty means the default.
 
     Raises:
         SettingsError: names the variable or flag, the value and what is accepted.
     """
-    settings = Settings(
-        **{name: _value(variable, flags.get(name), environment) for name, variable in VARIABLES.items()}
-    )
+    given: dict[str, Any] = {name: text.strip() or Settings.model_fields[name].default for name, text in flags.items()}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        raise SettingsError(_told(error, flags)) from None
     _check_output_path(settings.output_path, settings.venvs_base_path)
     return settings
 
 
-def _value(variable: Variable, flag: str | None, environment: Mapping[str, str]) -> Any:
-    text = environment.get(variable.name, "") if flag is None else flag
-    try:
-        return variable.value(text)
-    except ValueError as error:
-        source = variable.name if flag is None else variable.flag
-        raise SettingsError(f"{source}={text!r}: {error}") from None
+def _told(error: ValidationError, flags: Mapping[str, str]) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    source = VARIABLES[name].flag if name in flags else VARIABLES[name].name
+    return f"{source}={first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
 
 
 # Nothing that programs write may lie in these: the machine trusts what it finds there.

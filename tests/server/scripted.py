@@ -9,6 +9,7 @@ from mcp_python_executor.errors import InvalidArgument
 from mcp_python_executor.execution.model import ExecutionRequest, ExecutionResult, OutputListener, Status
 from mcp_python_executor.service import Service
 from mcp_python_executor.venvs.model import PackageReport
+from tests.variables import settings_from
 
 Execute = Callable[[ExecutionRequest, OutputListener | None], Awaitable[ExecutionResult]]
 
@@ -34,7 +35,7 @@ class Scripted:
 
     @property
     def settings(self) -> settings.Settings:
-        return settings.load({}, self.variables)
+        return settings_from(self.variables)
 
     @property
     def venvs(self) -> "Scripted":

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mcp_python_executor import settings
 from mcp_python_executor.server import descriptions
 from mcp_python_executor.server.tools import tools
+from tests.variables import settings_from
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from mcp_python_executor.server.tools import tools
 def test_what_a_program_may_do_is_what_the_settings_open(
     variables: dict[str, str], destructive: bool, open_world: bool
 ):
-    hints = tools(settings.load({}, variables))["execute_python"].definition.annotations
+    hints = tools(settings_from(variables))["execute_python"].definition.annotations
     assert hints
     assert (hints.read_only_hint, hints.destructive_hint) == (False, destructive)
     assert (hints.idempotent_hint, hints.open_world_hint) == (False, open_world)
@@ -41,8 +41,8 @@ def test_what_a_program_may_do_is_what_the_settings_open(
     ],
 )
 def test_execute_python_is_described_with_the_settings_in_force(variables: dict[str, str], told: str):
-    assert told in descriptions.execute_python(settings.load({}, variables))
+    assert told in descriptions.execute_python(settings_from(variables))
 
 
 def test_the_instructions_name_the_default_environment():
-    assert "the environment 'mine'" in descriptions.instructions(settings.load({}, {"DEFAULT_VENV_NAME": "mine"}))
+    assert "the environment 'mine'" in descriptions.instructions(settings_from({"DEFAULT_VENV_NAME": "mine"}))

@@ -78,7 +78,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     Raises:
         SettingsError: one has a bad value.
     """
-    return load({name: value for name, value in vars(options).items() if name in VARIABLES}, os.environ)
+    return load({name: value for name, value in vars(options).items() if name in VARIABLES})
 
 
 def open_terminal(options: argparse.Namespace) -> Settings:
