@@ -119,6 +119,7 @@ async def test_a_cut_output_is_read_whole(tmp_path: Path):
 @pytest.mark.parametrize(
     ("settings", "kind", "reason"),
     [
+        ({"default_venv_name": "../x"}, SettingsError, "DEFAULT_VENV_NAME='../x'"),
         ({"preinstalled_packages": "-r x"}, SettingsError, "PREINSTALLED_PACKAGES"),
         ({"output_path": Path("/proc/x")}, SettingsError, "OUTPUT_PATH"),
         ({"venvs_base_path": Path("/proc/x")}, StoreError, "VENVS_BASE_PATH"),

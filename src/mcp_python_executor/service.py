@@ -25,7 +25,7 @@ from mcp_python_executor.sandbox.policy import Policy
 from mcp_python_executor.sandbox.probe import Walls, probe
 from mcp_python_executor.settings import Isolation, Settings
 from mcp_python_executor.venvs import requirements
-from mcp_python_executor.venvs.model import Generation
+from mcp_python_executor.venvs.model import Generation, venv_name
 from mcp_python_executor.venvs.operations import Venvs, open_venvs
 
 log = structlog.get_logger()
@@ -145,6 +145,7 @@ async def open_service(settings: Settings) -> AsyncGenerator[Service]:
     Raises:
         ExecutorError: of the class for its cause; the start stops there.
     """
+    _check_default_name(settings.default_venv_name)
     packages = _preinstalled(settings)
     _make_output_path(settings.output_path)
     walls = await probe()
@@ -171,6 +172,13 @@ async def open_service(settings: Settings) -> AsyncGenerator[Service]:
                     yield service
                 finally:
                     tasks.cancel_scope.cancel()
+
+
+def _check_default_name(name: str) -> None:
+    try:
+        venv_name(name)
+    except ExecutorError as error:
+        raise SettingsError(f"DEFAULT_VENV_NAME={name!r}: {error}") from error
 
 
 def _preinstalled(settings: Settings) -> list[str]:

@@ -1,5 +1,8 @@
 from pathlib import Path
 
+import pytest
+
+from mcp_python_executor.venvs import uv
 from mcp_python_executor.venvs.uv import Uv, index_environment, without_credentials
 from tests.venvs.conftest import no_walls
 
@@ -52,3 +55,12 @@ def test_files_that_the_index_settings_name_can_be_read(tmp_path: Path):
     index.mkdir()
     uv = Uv.found(tmp_path, {"SSL_CERT_FILE": str(certificate), "UV_DEFAULT_INDEX": f"file://{index}"}, no_walls)
     assert set(uv.configured_files()) == {certificate, index}
+
+
+def test_the_certificates_that_the_system_trusts_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for bundle, said in ((tmp_path / "bundle", "1"), (tmp_path / "missing", "0")):
+        (tmp_path / "bundle").touch()
+        monkeypatch.setattr(uv, "_TRUSTED", (bundle,))
+        assert dict(Uv.found(tmp_path, {}, no_walls).environment(None))["UV_SYSTEM_CERTS"] == said
+    chosen = Uv.found(tmp_path, {"UV_SYSTEM_CERTS": "1"}, no_walls)
+    assert chosen.environment(None)["UV_SYSTEM_CERTS"] == "1"

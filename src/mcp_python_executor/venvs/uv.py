@@ -37,7 +37,16 @@ _PASSED = frozenset(
     "UV_INDEX_URL",
     "UV_INSECURE_HOST",
     "UV_NATIVE_TLS",
+    "UV_SYSTEM_CERTS",
 }
+# Where systems keep the certificates that they trust, an office's own among them, which uv's bundle lacks. Hosts start
+# servers without most variables, SSL_CERT_FILE included.
+_TRUSTED = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),
+    Path("/etc/ssl/ca-bundle.pem"),
+    Path("/etc/ssl/cert.pem"),
+)
 _CREDENTIALS = re.compile(r"UV_INDEX_[A-Z0-9_]+_(USERNAME|PASSWORD)")
 # What pip and others call the same thing, where uv's own variable is not set: (uv's, theirs), the first one found.
 _TRANSLATED = (
@@ -121,13 +130,25 @@ class Uv:
         policy = self._policy(project, interpreter, read=closed, write=(self.store,), target=target)
         raise_for(await self._run(command, policy, listener, pass_fds=pass_fds))
 
+    async def venv(
+        self, workshop: Path, interpreter: Interpreter, target: Path, *, pass_fds: Sequence[int] = ()
+    ) -> None:
+        """Make an environment without packages at the empty directory `target`.
+
+        Raises:
+            PackageError: it can't be made.
+        """
+        command = ["venv", "--no-project", "--offline", "--python", str(interpreter.python), str(target)]
+        policy = self._policy(workshop, interpreter, write=(self.cache, workshop, target))
+        raise_for(await self._run(command, policy, None, pass_fds=pass_fds))
+
     async def pythons(self, directories: Sequence[Path]) -> list[Interpreter]:
         """The CPython interpreters in `directories`.
 
         Raises:
             PackageError: uv failed.
         """
-        environment = {**self._environment(None), "PATH": ":".join(map(str, directories))}
+        environment = {**self.environment(None), "PATH": ":".join(map(str, directories))}
         policy = Policy(
             # Beside a `bin` stand the libraries that its interpreters need. The system's own are there in any case.
             read=(self.binary, *(path.parent for path in directories if path not in SYSTEM_BINS)),
@@ -154,7 +175,7 @@ class Uv:
         read: tuple[Path, ...] = (),
         target: Path | None = None,
     ) -> Policy:
-        environment = {**self.index, **self._environment(project)}
+        environment = {**self.index, **self.environment(project)}
         if target is not None:
             environment["UV_PROJECT_ENVIRONMENT"] = str(target)
         return Policy(
@@ -171,8 +192,8 @@ class Uv:
             named += _FILE_URL.findall(self.index.get(name, ""))
         return tuple(path for path in map(Path, filter(None, named)) if path.exists())
 
-    def _environment(self, private: Path | None) -> dict[str, str]:
-        """`private` is a directory that goes when the command has ended."""
+    def environment(self, private: Path | None) -> dict[str, str]:
+        """Variables of every command beside the index. `private` is a directory that goes when it has ended."""
         return {
             "HOME": str(private or self.cache),
             "TMPDIR": str(private or self.cache),
@@ -183,6 +204,7 @@ class Uv:
             "UV_NO_CONFIG": "1",
             "UV_NO_PROGRESS": "1",
             "UV_PYTHON_DOWNLOADS": "never",
+            "UV_SYSTEM_CERTS": self.index.get("UV_SYSTEM_CERTS") or str(int(any(map(Path.exists, _TRUSTED)))),
         }
 
     async def _run(
