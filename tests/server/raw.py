@@ -80,8 +80,15 @@ class RawClient:
 
 
 @contextmanager
-def raw_client(parameters: StdioServerParameters) -> Generator[RawClient]:
-    """A client of a server started for it, which is gone at the end, whatever it took."""
+def raw_client(parameters: StdioServerParameters, *, ignoring: signal.Signals | None = None) -> Generator[RawClient]:
+    """A client of a server started for it, which is gone at the end, whatever it took; it may start `ignoring` one."""
+
+    def set_signals() -> None:
+        # What runs us in the background may have had us ignore it, and a child inherits that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if ignoring:
+            signal.signal(ignoring, signal.SIG_IGN)
+
     process = subprocess.Popen(
         [parameters.command, *parameters.args],
         stdin=subprocess.PIPE,
@@ -89,6 +96,7 @@ def raw_client(parameters: StdioServerParameters) -> Generator[RawClient]:
         stderr=subprocess.PIPE,
         env={"HOME": os.environ["HOME"], "PATH": os.environ["PATH"], **(parameters.env or {})},
         bufsize=0,
+        preexec_fn=set_signals,
     )
     with process:
         try:

@@ -127,6 +127,15 @@ def test_a_client_that_reads_no_more_is_one_that_left(server: StartServer, tmp_p
         assert family.left(GONE_SECONDS) == []
 
 
+def test_a_signal_that_the_server_was_started_to_ignore_ends_nothing(server: StartServer):
+    with raw_client(server(), ignoring=signal.SIGHUP) as client:
+        client.handshake()
+        client.process.send_signal(signal.SIGHUP)
+        client.send("ping", id="after")
+        assert client.answer("after")["result"] == {}
+        client.leave()
+
+
 def test_an_empty_wire_is_served_to_its_end(server: StartServer):
     with raw_client(server()) as client:
         client.leave()

@@ -1,7 +1,8 @@
 """The ready prompts: what a person fills in reaches the model."""
 
 import pytest
-from mcp_types import GetPromptResult, TextContent
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS, GetPromptResult, TextContent
 
 from mcp_python_executor.server.app import build_server
 from tests.server.scripted import Scripted
@@ -9,7 +10,7 @@ from tests.server.scripted import Scripted
 pytestmark = pytest.mark.anyio
 
 
-async def prompt(name: str, **arguments: str) -> str:
+async def prompt(name: str, /, **arguments: str) -> str:
     result = await build_server(Scripted().service).get_prompt(name, arguments)
     assert isinstance(result, GetPromptResult)
     [message] = result.messages
@@ -34,3 +35,17 @@ async def test_what_a_person_fills_in_is_in_the_message():
     assert "What goes wrong: it stops" in await prompt("debug-python", code="1/0", problem="it stops")
     assert "the default environment" in await prompt("install-packages", purpose="maps")
     assert "the environment 'geo'" in await prompt("install-packages", purpose="maps", venv="geo")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "told"),
+    [
+        ("nope", {}, "there is no prompt 'nope'; there are execute-python, debug-python, install-packages"),
+        ("debug-python", {"problem": "x"}, "prompt 'debug-python' needs 'code'; it takes code, problem"),
+        ("execute-python", {"task": "x", "y": "z"}, "prompt 'execute-python' has no argument 'y'; it takes task"),
+    ],
+)
+async def test_a_mistake_in_asking_for_a_prompt_is_told_in_words(name: str, arguments: dict[str, str], told: str):
+    with pytest.raises(MCPError) as caught:
+        await prompt(name, **arguments)
+    assert (caught.value.error.code, caught.value.error.message) == (INVALID_PARAMS, told)

@@ -11,11 +11,10 @@ import structlog
 from mcp.server import MCPServer
 from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import Context
-from mcp_types import CallToolResult, ResourceTemplate, Tool
+from mcp_types import CallToolResult, GetPromptResult, InputRequiredResult, ResourceTemplate, Tool
 
 from mcp_python_executor.errors import ExecutorError, InvalidArgument
-from mcp_python_executor.server import descriptions, render, resources
-from mcp_python_executor.server.prompts import add_prompts
+from mcp_python_executor.server import descriptions, prompts, render, resources
 from mcp_python_executor.server.stdio import run_on_wire
 from mcp_python_executor.server.tools import tools
 
@@ -35,7 +34,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 def build_server(service: Service) -> MCPServer[Any]:
     """The MCP server that offers `service`, which must stay open as long as the server runs."""
     server = _ExecutorServer(service)
-    add_prompts(server)
+    prompts.add_prompts(server)
     return server
 
 
@@ -47,8 +46,8 @@ async def serve(service: Service, wire: Wire) -> None:
 
 
 class _ExecutorServer(MCPServer[Any]):
-    """Speaks for itself where the SDK would: it reads a string argument as JSON, ignores unknown arguments, tells
-    pydantic's errors as they are, and gives a resource template one MIME type."""
+    """Speaks for itself where the SDK would read a string argument as JSON, ignore unknown arguments, tell pydantic's
+    errors as they are, answer a mistake with `internal error`, and give all files one MIME type."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(
@@ -94,6 +93,12 @@ class _ExecutorServer(MCPServer[Any]):
         if tool is None:
             raise InvalidArgument(f"there is no tool {name!r}; there are {', '.join(self._tools)}")
         return await tool.run(self._service, render.clean(arguments), context)
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        prompts.check(await self.list_prompts(), name, arguments or {})
+        return await super().get_prompt(name, arguments, context)
 
     async def list_resource_templates(self) -> list[ResourceTemplate]:
         return resources.TEMPLATES

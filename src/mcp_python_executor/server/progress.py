@@ -28,6 +28,7 @@ class _Backlog:
         self._characters = 0
         self._dropped = 0
         self.arrived = anyio.Event()
+        self.ended = anyio.Event()
 
     def add(self, text: str) -> None:
         """Keeps `text` to be told. Never blocks."""
@@ -51,8 +52,14 @@ class _Backlog:
             text = f"[{self._dropped} characters left out]\n{text}"
         self._pieces.clear()
         self._characters = self._dropped = 0
-        self.arrived = anyio.Event()
+        if not self.ended.is_set():
+            self.arrived = anyio.Event()
         return text
+
+    def end(self) -> None:
+        """Tells that nothing more will be added."""
+        self.ended.set()
+        self.arrived.set()
 
 
 @asynccontextmanager
@@ -66,18 +73,16 @@ async def progress(context: Context[Any, Any] | None) -> AsyncGenerator[Callable
         return
     backlog = _Backlog()
     failure: Exception | None = None
-    teller = _Teller(context, backlog)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(teller.run)
+        tasks.start_soon(_Teller(context, backlog).run)
         try:
             yield backlog.add
         except Exception as error:  # noqa: BLE001 - raised again below: leaving the group with it would wrap it
             failure = error
-        tasks.cancel_scope.cancel()
+        backlog.end()
+        tasks.cancel_scope.deadline = anyio.current_time() + _LAST_WORDS_SECONDS
     if failure is not None:
         raise failure
-    with anyio.move_on_after(_LAST_WORDS_SECONDS):
-        await teller.tell(backlog.take())
 
 
 class _Teller:
@@ -88,15 +93,19 @@ class _Teller:
         self._last = 0.0
 
     async def run(self) -> None:
+        """Tells all that comes, until the backlog has ended."""
         while True:
             with anyio.move_on_after(_HEARTBEAT_SECONDS):
                 await self._backlog.arrived.wait()
+            text = self._backlog.take()
+            if not text and self._backlog.ended.is_set():
+                return
             seconds = anyio.current_time() - self._began
-            await self.tell(self._backlog.take() or f"still running after {seconds:.0f} s")
-            await anyio.sleep(_INTERVAL_SECONDS)
+            await self._tell(text or f"still running after {seconds:.0f} s")
+            with anyio.move_on_after(_INTERVAL_SECONDS):
+                await self._backlog.ended.wait()
 
-    async def tell(self, text: str) -> None:
-        """Tells `text` with the seconds since the call began: a number that must grow each time."""
-        if text:
-            self._last = max(round(anyio.current_time() - self._began, 3), self._last + 0.001)
-            await self._context.report_progress(self._last, message=clean(text))
+    async def _tell(self, text: str) -> None:
+        # With the seconds since the call began, for the number must grow each time.
+        self._last = max(round(anyio.current_time() - self._began, 3), self._last + 0.001)
+        await self._context.report_progress(self._last, message=clean(text))

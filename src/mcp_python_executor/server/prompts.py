@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import MCPServer
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS, Prompt
 from pydantic import Field
+
+
+def check(prompts: Iterable[Prompt], name: str, given: Mapping[str, Any]) -> None:
+    """Sees that `name` is one of `prompts` and takes what is `given`.
+
+    Raises:
+        MCPError: in words, as a mistake of the client's.
+    """
+    known = {prompt.name: prompt.arguments or [] for prompt in prompts}
+    if name not in known:
+        raise MCPError(INVALID_PARAMS, f"there is no prompt {name!r}; there are {', '.join(known)}")
+    takes = ", ".join(argument.name for argument in known[name])
+    if missing := [argument.name for argument in known[name] if argument.required and argument.name not in given]:
+        raise MCPError(INVALID_PARAMS, f"prompt {name!r} needs {missing[0]!r}; it takes {takes}")
+    if unknown := [key for key in given if key not in {argument.name for argument in known[name]}]:
+        raise MCPError(INVALID_PARAMS, f"prompt {name!r} has no argument {unknown[0]!r}; it takes {takes}")
 
 
 def add_prompts(server: MCPServer[Any]) -> None:
