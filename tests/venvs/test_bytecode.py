@@ -8,6 +8,7 @@ from mcp_python_executor.venvs.operations import Venvs
 from mcp_python_executor.venvs.store import Store
 from mcp_python_executor.venvs.uv import Confine
 from tests.venvs.conftest import Open, no_walls
+from tests.venvs.invariants import all_is_tidy
 
 pytestmark = pytest.mark.anyio
 
@@ -49,8 +50,7 @@ async def test_what_a_sealed_generation_shares_with_the_cache_can_be_installed_a
     assert len(shared) == 1
     await venvs.delete("one")
     await venvs.delete("two")
-    await venvs.tidy()
-    assert list((base / ".store" / "generations").iterdir()) == []
+    await all_is_tidy(venvs, base)
 
 
 async def test_no_code_of_a_package_runs_while_it_is_compiled(
@@ -68,6 +68,21 @@ async def test_no_code_of_a_package_runs_while_it_is_compiled(
     await compile_and_seal(Store.open(base), no_walls, generation.name)
     assert list(packages.glob("__pycache__/sitecustomize.*.pyc"))
     assert not canary.exists()
+
+
+async def test_what_the_generation_before_has_compiled_is_shared_and_names_the_right_file(venvs: Venvs, base: Path):
+    await venvs.install("lab", "six")
+    before = await _sealed(base, "lab")
+    await venvs.install("lab", "iniconfig")
+    after = await _sealed(base, "lab")
+    assert before != after
+    pattern = "lib/python*/site-packages/__pycache__/six.*.pyc"
+    (old,), (new,) = before.glob(pattern), after.glob(pattern)
+    assert old.samefile(new)
+    told = await anyio.run_process(
+        [after / "bin" / "python", "-I", "-c", "import six; print(six.__cached__, six.u.__code__.co_filename)"]
+    )
+    assert told.stdout.decode().split() == [str(new), str(new.parent.parent / "six.py")]
 
 
 async def test_a_server_that_died_before_it_is_made_up_for_at_the_next_start(opened: Open, base: Path):

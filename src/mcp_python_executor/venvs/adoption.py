@@ -35,8 +35,7 @@ async def adopt(
         async with builder.generation(exactly, interpreter, listener=listener) as exact:
             if not packages:
                 return commit(exact.id)
-            lock = (store.path(exact.id) / project.LOCK).read_text(encoding="utf-8")
-            roots = _roots(packages, project.Needs.of(lock))
+            roots = _roots(packages, project.Needs.of(project.lock_text(store.path(exact.id))))
             async with builder.generation(roots, interpreter, before=exact.id, offline_first=True) as adopted:
                 return commit(adopted.id)
     except PackageError as error:

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -56,10 +57,12 @@ class Builder:
         with self._store.workshop() as workshop:
             pyproject = project.render(requests, interpreter)
             (workshop / project.PYPROJECT).write_text(pyproject, encoding="utf-8")
-            if before is not None:
+            if before is not None and requests:
                 _take_over(self._store.path(before), workshop)
-            await self._resolve(workshop, interpreter, offline_first=offline_first, listener=listener)
-            lock = (workshop / project.LOCK).read_text(encoding="utf-8")
+            lock = ""  # what asks for nothing needs no lock, and no uv to make one
+            if requests:
+                await self._resolve(workshop, interpreter, offline_first=offline_first, listener=listener)
+                lock = (workshop / project.LOCK).read_text(encoding="utf-8")
             name = project.generation_id(pyproject, lock, interpreter, _hashes(workshop / project.WHEELS))
             async with self._held(name) as (lease, record):
                 if record is None:
@@ -100,10 +103,11 @@ class Builder:
         # Whoever died in the middle of making it left a part: we hold its lock, so nobody works on it.
         await run_sync(remove_tree, target)
         target.mkdir(mode=0o700)
-        tell(listener, "downloading and linking")
+        tell(listener, "downloading and linking" if requests else "making an empty environment")
         try:
             # The lock goes with uv: should we be killed, nobody takes the place while it still writes there.
-            await self._uv.sync(workshop, interpreter, target, pass_fds=(lease.descriptor,), listener=listener)
+            link = partial(self._uv.sync, listener=listener) if requests else self._uv.venv
+            await link(workshop, interpreter, target, pass_fds=(lease.descriptor,))
             return await run_sync(_finish, workshop, target, name, interpreter, requests)
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -138,7 +142,8 @@ def tell(listener: Listener | None, stage: str) -> None:
 
 def _take_over(generation: Path, workshop: Path) -> None:
     """What the next resolution starts from: the lock, and the wheels that were built."""
-    shutil.copyfile(generation / project.LOCK, workshop / project.LOCK)
+    if (lock := generation / project.LOCK).exists():
+        shutil.copyfile(lock, workshop / project.LOCK)
     if (wheels := generation / project.WHEELS).is_dir():
         shutil.copytree(wheels, workshop / project.WHEELS, copy_function=shutil.copyfile)
 
@@ -153,7 +158,7 @@ def _finish(
     workshop: Path, target: Path, name: str, interpreter: Interpreter, requests: Sequence[Requirement]
 ) -> GenerationRecord:
     """Put the project beside what was made of it, and the marker last."""
-    for part in (project.PYPROJECT, project.LOCK):
+    for part in filter(lambda part: (workshop / part).exists(), (project.PYPROJECT, project.LOCK)):
         with (target / part).open("xb") as file:
             file.write((workshop / part).read_bytes())
             file.flush()

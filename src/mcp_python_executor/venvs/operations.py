@@ -198,8 +198,7 @@ class Venvs:
             before, requests, interpreter = await self._state(name, listener)
             require_installed(name, before, names)
             remaining = project.without(requests, names)
-            lock = (self._store.path(before.id) / project.LOCK).read_text(encoding="utf-8")
-            require_unneeded(lock, remaining, names)
+            require_unneeded(project.lock_text(self._store.path(before.id)), remaining, names)
             after = await self._move(name, before, remaining, interpreter, offline_first=True, listener=listener)
         return report(name, before, after, [], created=False, seconds=time.monotonic() - started)
 
@@ -269,22 +268,25 @@ class Venvs:
                 tell(listener, "switching")
                 # A record without its venv is what a server that died in the middle left.
                 record = self._catalog.record(name).leaving(before.id) if before else VenvRecord("", now())
-                self._commit(name, after, record)
+                self._commit(name, after, record, before)
         return after
 
-    def _commit(self, name: str, generation: GenerationRecord, record: VenvRecord) -> None:
+    def _commit(
+        self, name: str, generation: GenerationRecord, record: VenvRecord, before: GenerationRecord | None = None
+    ) -> None:
         """The record first: without its link it is nothing, and a link without it would lose the description."""
         self._store.write_venv_record(name, record)
         self._store.switch(name, generation.id)
-        self._background.start_soon(self._settle, generation.id)
+        self._background.start_soon(self._settle, generation.id, before.id if before else None)
 
-    async def _settle(self, generation: str) -> None:
+    async def _settle(self, generation: str, before: str | None) -> None:
         await self._collect()
-        await self._finish(generation)
+        await self._finish(generation, before)
+        await self._collect()  # what was deleted while it was finished
 
-    async def _finish(self, generation: str) -> None:
+    async def _finish(self, generation: str, before: str | None = None) -> None:
         try:
-            await compile_and_seal(self._store, self._uv.confine, generation)
+            await compile_and_seal(self._store, self._uv.confine, generation, before)
         except OSError as error:  # it is done again at the next start; code runs without it
             log.warning("finish_failed", generation=generation, reason=str(error))
 
@@ -323,7 +325,7 @@ class Venvs:
             record = self._catalog.record(name)
             interpreter = of_plain(generation)
             current = await adopt(self._store, self._builder, name, interpreter, record, listener)
-            self._background.start_soon(self._settle, current)
+            self._background.start_soon(self._settle, current, None)
         record = self._store.record(current)
         if record is None:
             raise self._catalog.broken(name)

@@ -52,6 +52,12 @@ def requests(pyproject: Path) -> list[Requirement]:
     return [Requirement(text) for text in loaded["project"]["dependencies"]]
 
 
+def lock_text(generation: Path) -> str:
+    """The lock of a generation; empty where nothing was asked for."""
+    path = generation / LOCK
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
 def merge(old: Sequence[Requirement], new: Sequence[Requirement]) -> list[Requirement]:
     """What is asked for once `new` is asked for on top of `old`.
 
