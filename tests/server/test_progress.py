@@ -63,6 +63,17 @@ async def test_what_is_told_arrives_whole_and_in_order_with_growing_numbers():
     assert values == sorted(set(values))
 
 
+async def test_the_last_words_have_a_greater_number_however_soon_they_follow():
+    client = Client()
+    async with progress(client.context) as tell:
+        assert tell is not None
+        tell("first")
+        await client.heard.wait()
+        tell("last")
+    (first, _), (last, _) = client.told
+    assert first < last
+
+
 async def test_a_million_pieces_are_a_few_notifications():
     client = Client()
     with anyio.fail_after(60):

@@ -88,6 +88,13 @@ def test_an_execution_reads_as_output_then_failure_then_what_was_made(execution:
     assert rendered.is_error == (execution.status is not Status.OK)
 
 
+def test_a_result_has_no_surrogate_anywhere():
+    rendered = render.execution(result(stdout="\ud800", files=[Artifact(Path("/\udcff"), 1, "text/plain", "u")]))
+    assert text(rendered).startswith("\ufffd\nFiles written:\n- /\ufffd ")
+    assert rendered.structured_content["stdout"] == "\ufffd"
+    assert rendered.structured_content["files"][0]["path"] == "/\ufffd"
+
+
 def test_an_execution_has_the_keys_of_the_contract_and_leaves_out_what_is_not_there():
     always = {
         *("status", "stdout", "stderr", "files", "stdoutTruncated", "stderrTruncated"),

@@ -54,7 +54,7 @@ def _private(descriptor: int, direction: int) -> int:
         # O_NONBLOCK belongs to the open file description, which a duplicate shares with whoever started us (for a
         # terminal with standard error too): opened anew, it is ours alone.
         try:
-            flags = direction | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+            flags = direction | os.O_NONBLOCK | os.O_NOCTTY
             return os.open(f"/proc/self/fd/{descriptor}", flags)
         except OSError:
             pass
