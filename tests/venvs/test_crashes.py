@@ -70,7 +70,7 @@ async def test_a_kill_at_any_step_leaves_the_old_or_the_new(
     pristine = started.with_name("pristine")
     await anyio.to_thread.run_sync(lambda: started.rename(pristine))
     statuses: list[int] = []
-    for step in sample(list(_steps(pristine, operation)), 6):
+    for step in sample(list(_steps(pristine, operation)), 4):
         shutil.rmtree(started, ignore_errors=True)
         shutil.copytree(pristine, started, symlinks=True, copy_function=os.link)
         status, _ = await anyio.to_thread.run_sync(_run, started, operation, step)

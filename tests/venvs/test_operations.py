@@ -13,6 +13,7 @@ from mcp_python_executor.venvs.operations import Venvs, open_venvs
 from mcp_python_executor.venvs.uv import Confine
 from tests.conftest import open_descriptors
 from tests.venvs.conftest import BUBBLEWRAP, Open, behind_bubblewrap
+from tests.venvs.invariants import all_is_tidy
 
 pytestmark = pytest.mark.anyio
 
@@ -213,7 +214,7 @@ async def test_the_default_environment_is_deleted_only_when_that_is_confirmed(ve
     assert await venvs.names() == []
 
 
-async def test_what_runs_keeps_its_environment_whatever_is_done_meanwhile(venvs: Venvs):
+async def test_what_runs_keeps_its_environment_whatever_is_done_meanwhile(venvs: Venvs, base: Path):
     await venvs.install("lab", "six==1.16.0")
     async with venvs.lease("lab") as generation:
         await venvs.install("lab", "six==1.17.0")
@@ -222,7 +223,7 @@ async def test_what_runs_keeps_its_environment_whatever_is_done_meanwhile(venvs:
         await venvs.delete("lab")
         await venvs.tidy()
         assert _says(generation.python, "import six; print(six.__version__)") == "1.16.0"
-    await venvs.tidy()
+    await all_is_tidy(venvs, base)
     assert not generation.path.exists()
 
 

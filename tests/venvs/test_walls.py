@@ -1,0 +1,69 @@
+"""The whole way of an environment, with walls and without: a policy that asks for too little shows only behind them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mcp_python_executor.errors import PackageError
+from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.venvs.uv import Confine
+from tests.venvs.conftest import BUBBLEWRAP, Open, behind_bubblewrap, no_walls
+from tests.venvs.invariants import all_is_tidy, each_holds_what_it_says
+
+pytestmark = pytest.mark.anyio
+
+_NEEDS_BUBBLEWRAP = pytest.mark.skipif(BUBBLEWRAP is None, reason="needs bubblewrap")
+
+
+@pytest.mark.parametrize(
+    "walls",
+    [pytest.param(no_walls, id="none"), pytest.param(behind_bubblewrap, id="bubblewrap", marks=_NEEDS_BUBBLEWRAP)],
+)
+async def test_an_environment_is_made_changed_compiled_and_deleted(opened: Open, base: Path, walls: Confine):
+    async with opened(confine=walls) as venvs:
+        await venvs.create("lab", python_version=">=3.9")
+        await venvs.install("lab", "docopt, six")
+        await venvs.uninstall("lab", "six")
+        await each_holds_what_it_says(venvs, base)
+        await venvs.delete("lab")
+        await all_is_tidy(venvs, base)
+
+
+@_NEEDS_BUBBLEWRAP
+async def test_files_are_linked_from_the_cache_through_the_walls_too(opened: Open, base: Path):
+    async with opened(confine=behind_bubblewrap) as venvs:
+        await venvs.install("lab", "six")
+    (module,) = (base / "lab").glob("lib/python*/site-packages/six.py")
+    assert module.stat().st_nlink > 1
+
+
+async def test_uv_that_is_killed_is_told_and_the_next_try_goes_on(opened: Open, base: Path):
+    def killed(_policy: Policy, _command: Sequence[str]) -> list[str]:
+        return ["/bin/sh", "-c", "kill -9 $$"]
+
+    async with opened(confine=killed) as venvs:
+        with pytest.raises(PackageError, match="killed by signal 9; nothing was changed"):
+            await venvs.install("lab", "six")
+    async with opened() as venvs:
+        await venvs.install("lab", "six")
+        await each_holds_what_it_says(venvs, base)
+
+
+async def test_a_cancelled_install_leaves_nothing_but_its_downloads(opened: Open, base: Path):
+    reached = anyio.Event()
+
+    async def install() -> None:
+        async with opened() as venvs:
+            await venvs.install("lab", "iniconfig", listener=lambda _: reached.set())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(install)
+        await reached.wait()
+        tasks.cancel_scope.cancel()
+    async with opened() as venvs:
+        assert await venvs.names() == []
+        await all_is_tidy(venvs, base)
+    assert os.listdir(base / ".store" / "cache")  # noqa: PTH208 - that there is something
