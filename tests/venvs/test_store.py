@@ -1,5 +1,7 @@
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,21 @@ def test_what_a_venv_is_linked_to_may_return_to_or_uses_is_kept_and_the_rest_goe
     store.collect()
     assert sorted(path.name for path in store.generations.iterdir()) == ["before", "now"]
     assert [path.name for path in store.leases.iterdir()] == []
+
+
+def test_an_ordinary_user_can_collect_what_is_sealed(store: Store):
+    _generation(store, "old")
+    seal(store.path("old"))
+    code = (
+        "import pathlib, sys\n"
+        "from mcp_python_executor.venvs.store import Store\n"
+        "Store(pathlib.Path(sys.argv[1])).collect()\n"
+    )
+    # Root without the capability to pass over mode bits is as an ordinary user here.
+    ordinary = [] if os.geteuid() else ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+    subprocess.run([*ordinary, sys.executable, "-c", code, str(store.base)], check=True)
+    assert list(store.generations.iterdir()) == []
+    assert list((store.root / "trash").iterdir()) == []
 
 
 def test_what_is_left_of_a_venv_that_is_gone_goes(store: Store):

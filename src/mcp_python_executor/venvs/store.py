@@ -261,6 +261,8 @@ class Store:
             trash = self._trash / generation
             remove_tree(trash)
             with suppress(FileNotFoundError):
+                # To change its '..' a directory must be writable itself: see rename(2), EACCES.
+                self.path(generation).chmod(0o700)
                 self.path(generation).rename(trash)
             remove_tree(trash)
             lease.unlink(missing_ok=True)
