@@ -12,7 +12,10 @@ import pytest
 
 from mcp_python_executor.sandbox import bubblewrap
 from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.venvs.model import Package
 from mcp_python_executor.venvs.operations import Venvs, open_venvs
+from mcp_python_executor.venvs.records import GenerationRecord, write_generation
+from mcp_python_executor.venvs.store import MARKER, Store
 from mcp_python_executor.venvs.uv import Confine
 
 BUBBLEWRAP = shutil.which("bwrap")
@@ -69,3 +72,19 @@ async def venvs(opened: Open) -> AsyncGenerator[Venvs]:
     """The environments below `base`."""
     async with opened() as venvs:
         yield venvs
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return Store.open(tmp_path / "venvs")
+
+
+def make_generation(store: Store, name: str) -> str:
+    """A finished generation with nothing in it but an interpreter of sorts."""
+    path = store.path(name)
+    (path / "bin").mkdir(parents=True)
+    (path / "bin" / "python").symlink_to("/bin/sh")
+    record = GenerationRecord(name, "3.11.7", "/usr", "/usr/bin/python3", "cpython", (Package("six", "1.17.0", True),))
+    write_generation(path / MARKER, record, path)
+    return name

@@ -309,8 +309,8 @@ async def test_another_python_is_found_by_version(venvs: Venvs, base: Path):
 
 async def test_an_environment_whose_files_are_gone_is_listed_as_broken_with_the_way_out(venvs: Venvs, base: Path):
     await venvs.create("lab")
-    (base / "lab").unlink()
-    (base / "lab").symlink_to(".store/generations/py311-gone")
+    (base / "link").symlink_to(".store/generations/py311-gone")
+    (base / "link").replace(base / "lab")
     (listed,) = await venvs.list()
     assert listed.status is VenvStatus.BROKEN
     assert "files are gone" in listed.problem

@@ -20,7 +20,7 @@ from mcp_python_executor.venvs.files import remove_tree
 from mcp_python_executor.venvs.locks import Lock, try_lock
 from mcp_python_executor.venvs.model import Package
 from mcp_python_executor.venvs.pythons import Interpreter
-from mcp_python_executor.venvs.records import GenerationRecord, write_generation
+from mcp_python_executor.venvs.records import GenerationRecord, sync_directory, write_generation
 from mcp_python_executor.venvs.store import MARKER, Store
 from mcp_python_executor.venvs.uv import Listener, Uv, raise_for
 
@@ -176,4 +176,5 @@ def _finish(
         packages=packages,
     )
     write_generation(target / MARKER, record, workshop)
+    sync_directory(target.parent)
     return record

@@ -93,6 +93,7 @@ async def _behind_walls(
     policy = Policy(
         read=(uv.binary, *interpreter.paths, *headers, *uv.configured_files(), wheels),
         write=(private,),
+        hide=interpreter.hidden,
         network=True,
         environment=tuple(environment.items()),
     )

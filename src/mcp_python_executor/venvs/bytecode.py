@@ -62,9 +62,12 @@ async def compile_and_seal(store: Store, confine: Confine, generation: str, befo
 async def _compile(path: Path, record: GenerationRecord, confine: Confine) -> None:
     """An interpreter without `site` (-S) compiles: no code of the environment runs, so that it may write there."""
     interpreter = of_generation(record)
-    policy = Policy(read=interpreter.paths, write=(path,), environment=(("PATH", "/usr/bin:/bin"),))
+    environment = {"PATH": "/usr/bin:/bin"}
+    policy = Policy(
+        read=interpreter.paths, hide=interpreter.hidden, write=(path,), environment=tuple(environment.items())
+    )
     command = [str(interpreter.python), "-I", "-S", "-c", _COMPILE, *map(str, plain.site_packages(path))]
-    await run(confine(policy, command), environment=dict(policy.environment), directory=Path("/"))
+    await run(confine(policy, command), environment=environment, directory=Path("/"))
 
 
 def _share(old: Path, new: Path, record: GenerationRecord) -> None:

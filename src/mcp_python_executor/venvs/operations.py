@@ -21,6 +21,7 @@ from mcp_python_executor.venvs.building import Builder, tell
 from mcp_python_executor.venvs.bytecode import compile_and_seal
 from mcp_python_executor.venvs.catalog import Catalog
 from mcp_python_executor.venvs.checks import require_installed, require_unneeded
+from mcp_python_executor.venvs.collection import collect
 from mcp_python_executor.venvs.interpreters import Interpreters, of_generation, of_plain
 from mcp_python_executor.venvs.locks import locked
 from mcp_python_executor.venvs.model import Generation, Package, PackageReport, Venv, venv_name
@@ -292,7 +293,7 @@ class Venvs:
 
     async def _collect(self) -> None:
         try:
-            await run_sync(self._store.collect)
+            await run_sync(collect, self._store)
         except OSError as error:  # it is done again after the next operation
             log.warning("collect_failed", reason=str(error))
 

@@ -42,6 +42,11 @@ class Interpreter:
         """What must be read of it to run it."""
         return interpreter_paths(self.prefix, self.version)[0]
 
+    @property
+    def hidden(self) -> tuple[Path, ...]:
+        """What below `paths` is none of its business: packages that a person installed into it."""
+        return interpreter_paths(self.prefix, self.version)[1]
+
 
 def default() -> Interpreter:
     """The interpreter beneath the one that runs us."""

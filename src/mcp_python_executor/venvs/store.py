@@ -58,8 +58,8 @@ class Store:
         self.venvs = self.root / "venvs"
         self.leases = self.root / "leases"
         self.locks = self.root / "locks"
-        self._tmp = self.root / "tmp"
-        self._trash = self.root / "trash"
+        self.tmp = self.root / "tmp"
+        self.trash = self.root / "trash"
         self._prefix = f"{base}{os.sep}"
         self._known: dict[str, _Finished] = {}
 
@@ -73,11 +73,18 @@ class Store:
         try:
             base.mkdir(mode=0o700, parents=True, exist_ok=True)
             store = cls(base.resolve(strict=True))
-            for path in (store.generations, store.cache, store.venvs, store.leases, store.locks):
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in (store._tmp, store._trash):
+            store.root.mkdir(mode=0o700, exist_ok=True)
+            for path in (
+                store.generations,
+                store.cache,
+                store.venvs,
+                store.leases,
+                store.locks,
+                store.tmp,
+                store.trash,
+            ):
                 path.mkdir(mode=0o700, exist_ok=True)
-            tempfile.TemporaryFile(dir=store._tmp).close()
+            tempfile.TemporaryFile(dir=store.tmp).close()
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise StoreError(
@@ -151,7 +158,7 @@ class Store:
     def replace_folder(self, name: str, generation: str) -> None:
         """Make `name`, a plain venv, name `generation`, lasting. The folder goes when nobody uses it."""
         folder = plain.generation(self.base / name)
-        aside = self._trash / (folder.id if folder else f"{plain.PREFIX}broken-{os.urandom(8).hex()}")
+        aside = self.trash / (folder.id if folder else f"{plain.PREFIX}broken-{os.urandom(8).hex()}")
         remove_tree(aside)
         aside.symlink_to(_GENERATIONS + generation)
         exchange(aside, self.base / name)
@@ -163,11 +170,11 @@ class Store:
         if path.is_symlink():
             path.unlink()
         elif (adopted := plain.generation(path)) is not None:
-            path.rename(self._trash / adopted.id)
+            path.rename(self.trash / adopted.id)
         else:
-            path.rename(self._trash / f"{plain.PREFIX}broken-{os.urandom(8).hex()}")
+            path.rename(self.trash / f"{plain.PREFIX}broken-{os.urandom(8).hex()}")
         sync_directory(self.base)
-        self._forget(name)
+        self.forget(name)
 
     def venv_record(self, name: str) -> VenvRecord | None:
         """What is written down of the venv `name`."""
@@ -177,6 +184,16 @@ class Store:
         """Write down `record` of the venv `name`."""
         with self.workshop() as workshop:
             write_venv(self.venvs / f"{name}.json", record, workshop)
+
+    def named(self) -> set[str]:
+        """The ids of the generations that a venv is linked to or may return to."""
+        named: set[str] = set()
+        for path in self.base.iterdir():
+            if (current := self.current(path.name)) is not None:
+                named.add(current)
+                if record := self.venv_record(path.name):
+                    named.update(record.history)
+        return named
 
     def touch(self, name: str) -> None:
         """Note that `name` is used now. It may be lost with the power or on a full disk: nothing is waited for."""
@@ -206,7 +223,7 @@ class Store:
     def workshop(self) -> Generator[Path]:
         """An empty directory for one operation. It goes with the block, or at a later start if we are killed in it."""
         while True:
-            path = Path(tempfile.mkdtemp(dir=self._tmp))
+            path = Path(tempfile.mkdtemp(dir=self.tmp))
             if (lock := lock_directory(path)) is not None:
                 break
         try:
@@ -214,24 +231,6 @@ class Store:
         finally:
             remove_tree(path)
             lock.release()
-
-    def collect(self) -> None:
-        """Remove the generations, workshops and leases that nobody names or uses, and what was on its way out."""
-        for path in self._tmp.iterdir():
-            if (lock := lock_directory(path)) is not None:
-                remove_tree(path)
-                lock.release()
-        for name in {*_names(self.locks), *map(_venv_of, _names(self.venvs))}:
-            self._collect_venv(name)
-        kept = self._named()
-        for name in _names(self.generations):
-            if name not in kept:
-                self._collect(name)
-        for name in _names(self._trash):
-            self._collect(name)
-        for name in _names(self.leases):
-            if name not in kept and not self.path(name).exists():
-                self._collect(name)
 
     def _finished(self, generation: str) -> "_Finished | None":
         """Read once: a finished generation does not change, it can only go."""
@@ -248,62 +247,13 @@ class Store:
         known = self._known[generation] = _Finished(record, value, str(python))
         return known
 
-    def _collect(self, generation: str) -> None:
-        lease = self.leases / generation
-        lock = try_lock(lease)
-        if lock is None:
-            return
-        try:
-            # Named again since we looked: whoever named it held the lease until it was named.
-            if generation in self._named():
-                return
-            self._known.pop(generation, None)
-            trash = self._trash / generation
-            remove_tree(trash)
-            with suppress(FileNotFoundError):
-                # To change its '..' a directory must be writable itself: see rename(2), EACCES.
-                self.path(generation).chmod(0o700)
-                self.path(generation).rename(trash)
-            remove_tree(trash)
-            lease.unlink(missing_ok=True)
-        finally:
-            lock.release()
-
-    def _collect_venv(self, name: str) -> None:
-        """Remove what is kept of a venv that was never made, or is gone."""
-        if self.exists(name):
-            return
-        lock = try_lock(self.locks / name)
-        if lock is not None:
-            if not self.exists(name):
-                self._forget(name)
-            lock.release()
-
-    def _forget(self, name: str) -> None:
+    def forget(self, name: str) -> None:
+        """Remove what is kept of the venv `name`, which is gone. The caller holds its lock: that goes last."""
         for suffix in (".json", ".used"):
             (self.venvs / (name + suffix)).unlink(missing_ok=True)
         (self.locks / name).unlink(missing_ok=True)
-
-    def _named(self) -> set[str]:
-        """The ids of the generations that a venv is linked to or may return to."""
-        named: set[str] = set()
-        for name in _names(self.base):
-            if (current := self.current(name)) is not None:
-                named.add(current)
-                if record := self.venv_record(name):
-                    named.update(record.history)
-        return named
 
     def _is_venv(self, entry: os.DirEntry[str]) -> bool:
         if entry.is_symlink() and self.current(entry.name) is not None:
             return True
         return plain.is_venv(self.base / entry.name)
-
-
-def _names(directory: Path) -> list[str]:
-    return [path.name for path in directory.iterdir()]
-
-
-def _venv_of(file: str) -> str:
-    """The venv that a file in the directory of records belongs to."""
-    return file.removesuffix(".json").removesuffix(".used")

@@ -181,6 +181,7 @@ class Uv:
         return Policy(
             read=(self.binary, *interpreter.paths, *self.configured_files(), *read),
             write=write,
+            hide=interpreter.hidden,
             network=True,
             environment=tuple(environment.items()),
         )
