@@ -8,9 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+import anyio
 import hypothesis
 import pytest
 
+from mcp_python_executor.sandbox.probe import Walls, probe
 from mcp_python_executor.settings import VARIABLES
 
 pytest_plugins = ["tests.bench"]
@@ -58,6 +60,15 @@ def anyio_backend() -> str:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VENVS_BASE_PATH for all tests that only need some environments: what one made or downloaded, the next finds."""
     return tmp_path_factory.mktemp("venvs")
+
+
+@pytest.fixture(scope="session")
+def walls() -> Walls:
+    """The walls of this machine. What needs them is skipped where they are too few, and never in CI."""
+    found = anyio.run(probe)
+    if not found.strict:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(found.missing)
+    return found
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from mcp_python_executor.execution.model import ExecutionRequest, Status
 from mcp_python_executor.service import Service, open_service
 from mcp_python_executor.settings import Isolation, Settings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
 
 @asynccontextmanager

@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 from tests.cli.conftest import Command
 
 
@@ -18,6 +20,7 @@ def test_venv_list_as_json_has_the_objects_of_the_tool(command: Command):
     assert venvs["default"]["status"] == "ready"
 
 
+@pytest.mark.usefixtures("walls")
 def test_doctor_says_which_walls_stand(command: Command):
     done = command("doctor")
     assert done.returncode == 0

@@ -10,6 +10,8 @@ import pytest
 
 from tests.cli.conftest import COMMAND, SECONDS, Command
 
+pytestmark = pytest.mark.usefixtures("walls")
+
 
 def test_a_program_runs_and_the_walls_it_ran_behind_are_told(command: Command):
     done = command("run", "-c", "print(6 * 7)")

@@ -8,6 +8,8 @@ import pytest
 
 from tests.cli.conftest import COMMAND, SECONDS
 
+pytestmark = pytest.mark.usefixtures("walls")
+
 
 def test_at_a_terminal_nothing_waits_for_input(environment: dict[str, str]):
     ours, theirs = os.openpty()

@@ -9,7 +9,7 @@ from mcp_python_executor.settings import NetworkAccess
 from tests.bench import OpenBench
 from tests.escapes.attack import attack
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
 # By number, for not every build of Python knows all names.
 FAMILIES = {"unix": 1, "inet": 2, "inet6": 10, "netlink": 16, "packet": 17, "bluetooth": 31, "alg": 38, "vsock": 40}

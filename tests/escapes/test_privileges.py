@@ -7,7 +7,7 @@ from mcp_python_executor.execution.model import ExecutionResult
 from tests.bench import OpenBench
 from tests.escapes.attack import attack
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
 # By name: number on x86-64 and its arguments. Each answers EPERM before its arguments count.
 CALLS = {

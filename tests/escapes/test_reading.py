@@ -8,7 +8,7 @@ import pytest
 from tests.bench import OpenBench
 from tests.escapes.attack import attack
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
 CANARY = "canary-7f3a"
 

@@ -9,7 +9,7 @@ from mcp_python_executor.execution.model import Interpreter
 from tests.bench import OpenBench
 from tests.escapes.attack import attack
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
 
 async def test_the_environment_cannot_be_changed(open_bench: OpenBench, interpreter: Interpreter):

@@ -12,7 +12,7 @@ from mcp_python_executor.execution.model import Interpreter, Status
 from mcp_python_executor.limits import MEBIBYTE, Limits
 from tests.bench import OpenBench
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
 
 async def test_a_program_prints_and_shows_its_last_value(open_bench: OpenBench, isolation: str):

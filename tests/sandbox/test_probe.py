@@ -7,8 +7,7 @@ from mcp_python_executor.sandbox.probe import Wall, Walls, probe
 pytestmark = pytest.mark.anyio
 
 
-async def test_every_wall_stands_where_the_tests_run():
-    walls = await probe()
+def test_every_wall_stands_where_the_tests_run(walls: Walls):
     assert walls.strict
     assert walls.missing == ""
     assert [wall.name for wall in walls.walls] == ["bubblewrap", "namespaces", "mounts", "landlock", "seccomp"]

@@ -17,6 +17,8 @@ from tests.server.conftest import StartServer
 from tests.server.holding import HOLDING, is_held
 from tests.server.raw import RawClient, raw_client
 
+pytestmark = pytest.mark.usefixtures("walls")
+
 # What the contract promises.
 GONE_SECONDS = 2.0
 

@@ -14,7 +14,7 @@ from mcp_types import CallToolResult, TextContent, TextResourceContents, Tool
 from tests.server.conftest import StartServer
 from tests.server.holding import HOLDING, is_held
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
 PACKAGE_OPERATION = {"venvName", "created", "added", "changed", "removed", "unchanged", "durationMs"}
 VENV = {*("name", "description", "isDefault", "path", "pythonVersion", "packageCount", "createdAt", "status")}
