@@ -79,6 +79,17 @@ def test_packages_that_exist_only_as_source_are_found():
     assert reasons.unbuilt((_SAID / "no_wheel.txt").read_text()) == []
 
 
+def test_versions_that_all_need_a_newer_python_are_told_as_such():
+    reason = reasons.build_reason(["numpy"], (_SAID / "needs_newer_python_of_many.txt").read_text())
+    assert reason.startswith("'numpy' needs Python >=3.11; ask for another version of it, or create an environment")
+
+
+def test_a_build_whose_setup_failed_is_told_with_its_last_exception():
+    reason = reasons.build_reason(["other"], (_SAID / "failed_setup.txt").read_text())
+    assert "'tensorflow-gpu' has no wheel" in reason
+    assert "failed: packaging.requirements.InvalidRequirement: Expected semicolon" in reason
+
+
 def test_a_build_that_failed_is_told_with_the_compilers_own_error():
     reason = reasons.build_reason(["other"], (_SAID / "failed_build.txt").read_text())
     assert reason.startswith(

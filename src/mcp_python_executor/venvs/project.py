@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from mcp_python_executor.venvs.pythons import Interpreter, libc
 
 # The same for every venv, so that the same requests have the same lock and the same generation.
-_NAME = "mcp-python-executor-venv"
+PROJECT_NAME = "mcp-python-executor-venv"
 PYPROJECT = "pyproject.toml"
 LOCK = "uv.lock"
 WHEELS = "wheels"
@@ -31,7 +31,7 @@ def render(requests: Iterable[Requirement], interpreter: Interpreter) -> str:
     )
     lines = [
         "[project]",
-        f'name = "{_NAME}"',
+        f'name = "{PROJECT_NAME}"',
         'version = "0"',
         f'requires-python = ">={interpreter.version},<{major}.{int(minor) + 1}"',
         "dependencies = [",

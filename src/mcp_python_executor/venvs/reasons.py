@@ -3,14 +3,13 @@
 import re
 from collections.abc import Callable, Sequence
 
+from mcp_python_executor.venvs.project import PROJECT_NAME
+
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 _CONCLUSION = re.compile(r",? (?:and |so )*we can conclude that .*?(?=\.? And because |$)", re.IGNORECASE)
 _USER_INFO = re.compile(r"(?<=://)[^/\s@]*@")
-_TELLING = (
-    re.compile(r"fatal error: |: error: |^Error: "),
-    re.compile(r"not found|No such file", re.IGNORECASE),
-    re.compile(r"^\w*(?:Error|Exception): ", re.IGNORECASE),
-)
+_COMPILER = re.compile(r"fatal error: |: error: |: not found$|: command not found")
+_EXCEPTION = re.compile(r"(?:[a-z_]\w*\.)*[A-Z]\w*: .+")
 _MOST = 400
 _ANOTHER_PYTHON = "create an environment with another pythonVersion"
 _NAME = r"([A-Za-z0-9][A-Za-z0-9._-]*)"
@@ -34,14 +33,16 @@ def reason(stderr: str) -> str:
 def build_reason(names: Sequence[str], stderr: str) -> str:
     """One line for a person: why building one of `names` from source failed, in the compiler's last words."""
     text = _plain(stderr)
-    if line := _disk(text) or _network(text) or _access(text):
+    if line := _disk(text) or _network(text) or _access(text) or _resolution(text):
         return line
     failed = re.search(rf"Failed to build `{_NAME}(?:==[^`]*)?`", text)
     name = failed.group(1) if failed else names[0]
     lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("hint:")]
-    # The compiler's own error first; then what the backend made of it, which is often its whole command line.
-    telling = [line for pattern in _TELLING for line in lines if pattern.search(line)]
-    last = (telling or lines[-1:] or ["no reason given"])[0]
+    # A compiler's first error is the one that matters, of exceptions the last.
+    telling = [line for line in lines if _COMPILER.search(line)][:1] or [
+        line for line in lines if _EXCEPTION.fullmatch(line)
+    ]
+    last = (telling or lines or ["no reason given"])[-1]
     return (
         f"{name!r} has no wheel for this Python and platform, and building it from source failed: {_cut(last)}; "
         f"ask for another version of it, or {_ANOTHER_PYTHON}"
@@ -85,6 +86,7 @@ def _access(text: str) -> str:
 
 def _resolution(text: str) -> str:
     """The way out depends on what is in the way; uv's own words are kept where no case of ours fits."""
+    text = text.replace(PROJECT_NAME, "your project")
     found = re.search(r"cause: ((?:Because|your project depends) .*?)(?:\n\s*\n|\nhint:|\Z)", text, re.DOTALL)
     if not found:
         return ""
@@ -105,7 +107,7 @@ def _too_new_for_python(because: str, _: str) -> str:
     if "does not satisfy Python" not in because:
         return ""
     needed = re.search(r"does not satisfy Python(\S+?),? ", because)
-    which = re.search(rf"(?:and|that|because) {_NAME}(\S*) depends on Python", because)
+    which = re.search(rf"(?:and|that|because) (?:all of: )?{_NAME}[^;]*? depends? on Python", because)
     package = f"{which.group(1)!r}" if which else "a package"
     version = needed.group(1) if needed else "of another version"
     return f"{package} needs Python {version}; ask for another version of it, or {_ANOTHER_PYTHON}"

@@ -37,6 +37,7 @@ from mcp_python_executor.venvs.records import (
 )
 
 _GENERATIONS = ".store/generations/"
+_DIRECTORIES = ("generations", "cache", "venvs", "leases", "locks", "tmp", "trash")
 MARKER = "generation.json"
 
 
@@ -74,16 +75,8 @@ class Store:
             base.mkdir(mode=0o700, parents=True, exist_ok=True)
             store = cls(base.resolve(strict=True))
             store.root.mkdir(mode=0o700, exist_ok=True)
-            for path in (
-                store.generations,
-                store.cache,
-                store.venvs,
-                store.leases,
-                store.locks,
-                store.tmp,
-                store.trash,
-            ):
-                path.mkdir(mode=0o700, exist_ok=True)
+            for name in _DIRECTORIES:
+                (store.root / name).mkdir(mode=0o700, exist_ok=True)
             tempfile.TemporaryFile(dir=store.tmp).close()
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
