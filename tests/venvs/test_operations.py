@@ -110,6 +110,13 @@ async def test_uninstalling_what_is_not_there_names_what_is(venvs: Venvs):
         await venvs.uninstall("lab", "numpy")
 
 
+async def test_what_a_marker_keeps_out_is_not_installed_and_can_be_taken_back(venvs: Venvs):
+    assert not (await venvs.install("lab", "six; sys_platform == 'win32'")).added
+    assert not (await venvs.uninstall("lab", "six")).removed
+    with pytest.raises(InvalidArgument, match="'six' is not installed"):
+        await venvs.uninstall("lab", "six")
+
+
 @pytest.mark.skipif(BUBBLEWRAP is None, reason="needs bubblewrap to cut the network off")
 async def test_an_uninstall_needs_no_network(opened: Open):
     async with opened() as venvs:

@@ -2,8 +2,10 @@ import itertools
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
+from mcp_python_executor.errors import InvalidArgument
 from mcp_python_executor.venvs import project, pythons
 
 _LOCK = """
@@ -49,6 +51,11 @@ def test_a_bare_name_leaves_an_old_specifier_as_it_is():
 
 def test_two_specifiers_asked_for_at_once_hold_at_once():
     assert list(map(str, project.merge([], _asked("numpy>=1", "numpy<2")))) == ["numpy<2,>=1"]
+
+
+def test_the_projects_own_name_is_no_package():
+    with pytest.raises(InvalidArgument, match="no package"):
+        project.merge([], _asked("MCP.python_executor-venv"))
 
 
 def test_extras_add_up():

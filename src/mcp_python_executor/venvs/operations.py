@@ -197,8 +197,10 @@ class Venvs:
         async with self._operation(name):
             self._catalog.require(name)
             before, requests, interpreter = await self._state(name, listener)
-            require_installed(name, before, names)
             remaining = project.without(requests, names)
+            asked = {canonicalize_name(requirement.name) for requirement in requests}
+            # What a marker keeps out is asked for, and not installed: it may be taken back all the same.
+            require_installed(name, before, [one for one in names if one not in asked])
             require_unneeded(project.lock_text(self._store.path(before.id)), remaining, names)
             after = await self._move(name, before, remaining, interpreter, offline_first=True, listener=listener)
         return report(name, before, after, [], created=False, seconds=time.monotonic() - started)

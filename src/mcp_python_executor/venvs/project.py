@@ -13,6 +13,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from mcp_python_executor.errors import InvalidArgument
 from mcp_python_executor.venvs.pythons import Interpreter, libc
 
 # The same for every venv, so that the same requests have the same lock and the same generation.
@@ -62,7 +63,12 @@ def merge(old: Sequence[Requirement], new: Sequence[Requirement]) -> list[Requir
     """What is asked for once `new` is asked for on top of `old`.
 
     A new specifier takes the old one's place; a bare name leaves it as it is. Extras add up. Names are normalized.
+
+    Raises:
+        InvalidArgument: one of `new` has the name that the project itself has.
     """
+    if any(canonicalize_name(requirement.name) == PROJECT_NAME for requirement in new):
+        raise InvalidArgument(f"{PROJECT_NAME!r} is what an environment calls itself, and no package")
     merged = {_key(requirement): requirement for requirement in old}
     for key, requirement in _together(new).items():
         if (before := merged.get(key)) is not None:
