@@ -79,3 +79,24 @@ def test_a_log_file_is_appended_to_and_standard_error_stays_empty(form: str, tmp
 def test_a_log_file_that_cannot_be_opened_is_told_with_its_variable(tmp_path: Path):
     with pytest.raises(SettingsError, match=r"^LOG_FILE='.*/none/log' can't be opened: No such file"):
         logs.configure(level="info", form="json", file=tmp_path / "none" / "log")
+
+
+def test_a_reader_who_reads_no_more_stops_nobody():
+    program = """
+import os, sys, time
+from mcp_python_executor import logs
+import structlog
+logs.configure(level="info", form="json", file=None)
+log = structlog.get_logger()
+for number in range(5000):
+    log.info("event", number=number, text="x" * 100)
+os.write(1, b"went on")
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.wait(30) == 0  # nobody has read a line yet
+        assert process.stdout
+        assert process.stdout.read() == "went on"
+        assert process.stderr
+        assert json.loads(process.stderr.readline())["number"] == 0

@@ -105,6 +105,7 @@ def _limits(settings: Settings) -> dict[str, Any]:
         "processes": limits.processes,
         "openFiles": limits.open_files,
         "fileBytes": limits.file_bytes,
+        "diskBytes": limits.disk_bytes,
         "temporaryBytes": limits.temporary_bytes,
         "packageTimeoutMs": settings.package_timeout_ms,
     }

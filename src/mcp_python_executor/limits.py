@@ -17,6 +17,8 @@ class Limits:
     processes: int = 256
     open_files: int = 1024
     file_bytes: int = 1024 * MEBIBYTE
+    # Over all the files of its own directories; those in a shared OUTPUT_PATH are bounded by `file_bytes` each.
+    disk_bytes: int = 2048 * MEBIBYTE
     temporary_bytes: int = 256 * MEBIBYTE
     concurrent: int = 5
     # Each waiting call holds its request in memory; past this many a caller is better told at once.

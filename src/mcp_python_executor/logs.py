@@ -1,13 +1,21 @@
 """Logs on standard error or in a file: an event name and keys, one line each, as JSON or text."""
 
+import atexit
 import json
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
+from queue import Full, Queue
+from threading import Thread
+from typing import TextIO
 
 import structlog
 
 from mcp_python_executor.errors import SettingsError
+
+_WAITING_LINES = 1000
+_LAST_SECONDS = 0.5
 
 
 def configure(*, level: str, form: str, file: Path | None) -> None:
@@ -19,7 +27,7 @@ def configure(*, level: str, form: str, file: Path | None) -> None:
     Raises:
         SettingsError: `file` can't be opened.
     """
-    handler = _handler(file)
+    handler = _Unhurried(_handler(file))
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
@@ -60,7 +68,42 @@ def _word(value: object) -> str:
     return text if text.isprintable() and text and " " not in text else json.dumps(text)
 
 
-def _handler(file: Path | None) -> logging.Handler:
+class _Unhurried(logging.Handler):
+    """Hands lines to a thread: a reader of standard error who reads no more must not stop the server.
+
+    Once too many lines wait for him, further ones are dropped. At exit he has a moment to read the rest.
+    """
+
+    def __init__(self, handler: logging.StreamHandler[TextIO]) -> None:
+        super().__init__()
+        self._stream = handler.stream
+        self._lines: Queue[str] = Queue(_WAITING_LINES)
+        self._writer = Thread(target=self._write, name="logs", daemon=True)
+        self._writer.start()
+        atexit.register(self._finish)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 - what cannot be told must not end whoever tells it
+            self.handleError(record)
+            return
+        with suppress(Full):
+            self._lines.put_nowait(line)
+
+    def _write(self) -> None:
+        while line := self._lines.get():
+            with suppress(OSError, ValueError):  # the disk is full, or the reader is gone
+                self._stream.write(line + "\n")
+                self._stream.flush()
+
+    def _finish(self) -> None:
+        with suppress(Full):
+            self._lines.put_nowait("")
+        self._writer.join(_LAST_SECONDS)
+
+
+def _handler(file: Path | None) -> logging.StreamHandler[TextIO]:
     if file is None:
         return logging.StreamHandler(sys.stderr)
     try:

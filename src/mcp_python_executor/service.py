@@ -159,6 +159,7 @@ async def open_service(settings: Settings) -> AsyncGenerator[Service]:
         default_name=settings.default_venv_name,
         timeout_seconds=settings.package_timeout_ms / 1000,
         confine=confine,
+        may_build=walls.bubblewrap is not None or settings.isolation is Isolation.NONE,
     ) as venvs:
         with open_runs(settings.venvs_base_path / ".runs") as runs:
             outer = walls.bubblewrap if settings.isolation is Isolation.STRICT else None

@@ -82,3 +82,18 @@ asyncio.run(main())
         told = await attack(bench, code)
     assert "b'x'" in told
     assert "b'sub\\n'" in told
+
+
+async def test_a_datagram_pair_reaches_no_socket_of_the_hosts(open_bench: OpenBench, tmp_path: Path):
+    output = tmp_path / "out"
+    output.mkdir()
+    path = str(output / "log.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(path)
+        server.settimeout(0.01)
+        code = f"import socket\na, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\na.sendto(b'x', {path!r})"
+        for network in NetworkAccess:
+            async with open_bench(output_path=output, network_access=network) as bench:
+                await attack(bench, code)
+        with pytest.raises(TimeoutError):
+            server.recv(1)

@@ -116,3 +116,58 @@ print("all fine")
 """
     async with open_bench() as bench:
         assert "all fine" in await attack(bench, code)
+
+
+async def test_the_hosts_devices_keep_their_modes_and_go_on_working(open_bench: OpenBench):
+    names = ("null", "zero", "full", "random", "urandom", "tty")
+    before = modes(names)
+    code = f"""
+import os
+for path in [f"/dev/{{name}}" for name in {names}] + ["/dev"]:
+    try:
+        os.chmod(path, 0o700)
+        print("CHANGED", path)
+    except OSError as error:
+        print(error.strerror)
+open("/dev/null", "w").write("x")
+print(open("/dev/zero", "rb").read(1))
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, code)
+    assert "CHANGED" not in told
+    assert "b'\\x00'" in told
+    assert modes(names) == before
+
+
+def modes(names: tuple[str, ...]) -> list[int]:
+    """Of these device nodes of the host."""
+    return [Path("/dev", name).stat().st_mode for name in names]
+
+
+async def test_other_runs_directories_are_not_changed(open_bench: OpenBench):
+    async with open_bench() as bench:
+        kept = await bench.run("import os\nopen('kept', 'w').write('x')\nprint(os.getcwd())")
+        other = Path(kept.stdout.strip())
+        before = [place.stat() for place in (other, other.parent.parent)]
+        code = f"""
+import os
+for place in ({str(other)!r}, {str(other.parent.parent)!r}):
+    for change, *how in ((os.chmod, 0o700), (os.setxattr, "user.evil", b"1"), (os.utime, (1, 1))):
+        try:
+            change(place, *how)
+        except OSError as error:
+            print(error)
+"""
+        await attack(bench, code)
+        after = [place.stat() for place in (other, other.parent.parent)]
+    assert [status.st_mtime_ns for status in before[:1]] == [status.st_mtime_ns for status in after[:1]]
+    assert [status.st_mode for status in before] == [status.st_mode for status in after]
+    assert before[0].st_ctime_ns == after[0].st_ctime_ns
+
+
+async def test_shared_objects_of_one_run_are_not_there_for_the_next(open_bench: OpenBench):
+    make = "import ctypes\nprint('made', ctypes.CDLL(None).shmget(77, 4096, 0o1666) >= 0)"
+    find = "import ctypes\nprint('found', ctypes.CDLL(None).shmget(77, 4096, 0o666) >= 0)"
+    async with open_bench() as bench:
+        assert "made True" in await attack(bench, make)
+        assert "found False" in await attack(bench, find)

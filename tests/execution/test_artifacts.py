@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mcp_python_executor.errors import InvalidArgument
-from mcp_python_executor.execution.artifacts import Record, Records, find, may_hold_files, remove
+from mcp_python_executor.execution.artifacts import Record, Records, disk_usage, find, may_hold_files, remove
 
 
 def found(root: Path, since_ns: int = 0) -> list[str]:
@@ -82,5 +82,22 @@ def test_a_directory_is_removed_whatever_modes_a_program_left(tmp_path: Path):
     (run / "a" / "b" / "x").touch()
     (run / "a" / "b").chmod(0)
     (run / "a").chmod(0o500)
+    remove(run)
+    assert not run.exists()
+
+
+def test_a_tree_deeper_than_any_path_is_removed_and_looked_at_to_a_bound(tmp_path: Path):
+    run = tmp_path / "run"
+    run.mkdir()
+    place = os.open(run, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=place)
+        below = os.open("d", os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = below
+    os.close(place)
+    (run / "d" / "x").write_bytes(b"x" * 8192)
+    assert found(run) == ["d/x"]
+    assert 8192 <= disk_usage([run]) < 16384
     remove(run)
     assert not run.exists()

@@ -3,12 +3,15 @@ import struct
 from base64 import b64encode
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution.report import Report, parse
 
 PNG = b"\x89PNG\r\n\x1a\nrest"
+READY = {"ready": True}
 
 
 def framed(*messages: Any) -> bytes:
@@ -17,47 +20,46 @@ def framed(*messages: Any) -> bytes:
 
 
 def test_the_report_is_what_follows_the_sign_of_life():
-    report = parse(framed({"ready": True}, {"result": "1", "modules": ["os"]}))
+    report = parse(framed(READY, {"result": "1", "modules": ["os"]}))
     assert (report.result, report.modules) == ("1", ["os"])
 
 
 def test_only_pictures_are_pictures():
     pictures = [b64encode(PNG).decode(), b64encode(b"GIF").decode(), "no base64", ""]
-    report = parse(framed({"pictures": pictures, "value_picture": b64encode(PNG).decode()}))
+    report = parse(framed(READY, {"pictures": pictures, "value_picture": b64encode(PNG).decode()}))
     assert [picture.data for picture in report.images] == [PNG, PNG]
 
 
-def test_a_message_that_makes_no_sense_is_passed_over():
-    for nonsense in (
-        b"",
-        b"{",
-        b"[1]",
-        b"null",
-        {"result": 5},
-        {"error": "x"},
-        {"pictures": ["x"] * 21},
-        b"[" * 100_000,
-    ):
-        assert parse(framed(nonsense, {"result": "mine"})).result == "mine"
+@pytest.mark.parametrize(
+    "nonsense", [b"", b"{", b"[1]", b"null", {"result": 5}, {"error": "x"}, {"pictures": ["x"] * 21}, b"[" * 100_000]
+)
+def test_a_message_that_makes_no_sense_ends_the_reading(nonsense: Any):
+    assert parse(framed(READY, nonsense, {"result": "mine"})) == Report()
+
+
+def test_a_worker_without_walls_says_so_and_a_program_cannot_say_it_in_its_place():
+    with pytest.raises(EngineError, match="could not put up its walls: no Landlock"):
+        parse(framed({"failed": "no Landlock"}))
+    assert parse(framed(READY, {"failed": "forged"})) == Report()
 
 
 def test_a_length_beyond_the_data_ends_the_reading():
-    assert parse(struct.pack("!I", 2**32 - 1) + b'{"result": "x"}') == Report(result="x")
+    assert parse(framed(READY) + struct.pack("!I", 2**32 - 1) + b'{"result": "x"}') == Report(result="x")
     assert parse(b"\0\0") == Report()
 
 
 @given(st.binary(max_size=300))
 def test_no_bytes_break_the_parser(data: bytes):
-    assert isinstance(parse(data), Report)
+    assert isinstance(parse(framed(READY) + data), Report)
 
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
 )
 
 
 @given(st.dictionaries(st.sampled_from(["error", "result", "pictures", "modules", "failed", "value_picture"]), JSON))
 def test_no_shape_of_message_breaks_the_parser(message: dict[str, Any]):
-    report = parse(framed(message))
-    assert isinstance(report.images, list)
+    assert isinstance(parse(framed(READY, message)).images, list)

@@ -10,7 +10,7 @@ import pytest
 from mcp_python_executor.errors import Busy, EngineError
 from mcp_python_executor.execution.model import Interpreter, Status
 from mcp_python_executor.limits import MEBIBYTE, Limits
-from tests.bench import OpenBench
+from tests.bench import OpenBench, make_interpreter
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
@@ -361,3 +361,67 @@ async def test_a_program_that_uses_no_package_gets_a_light_interpreter(
         light = await bench.run(looks)
         heavy = await bench.run(looks + "  # numpy")
     assert (light.result, heavy.result) == ("False", "True")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import mmap\nm = mmap.mmap(-1, 1 << 30)\nfor i in range(0, 1 << 30, 4096): m[i] = 1",
+        "for n in range(8): open(f'/tmp/{n}', 'wb').write(bytes(10 << 20))\nimport time; time.sleep(60)",
+        "for n in range(8): open(f'/dev/shm/{n}', 'wb').write(bytes(10 << 20))\nimport time; time.sleep(60)",
+        "import mmap\nm = mmap.mmap(-1, 1 << 38, flags=0x4022, prot=1)\nfor i in range(0, 1 << 38, 1 << 21): m[i]",
+    ],
+    ids=["shared map", "tmp", "shared memory", "page tables"],
+)
+async def test_memory_that_no_heap_shows_counts(open_bench: OpenBench, code: str):
+    async with open_bench(limits=Limits(memory_bytes=64 * MEBIBYTE)) as bench:
+        result = await bench.run(code)
+    assert result.status is Status.MEMORY_EXCEEDED, result
+
+
+async def test_processes_are_bounded_and_told_by_name(open_bench: OpenBench, isolation: str):
+    code = "import os, time\nfor _ in range(200):\n    if os.fork() == 0: time.sleep(60)\ntime.sleep(60)"
+    async with open_bench(isolation=isolation, limits=Limits(processes=50)) as bench:
+        result = await bench.run(code)
+    limited = result.limit is not None and (result.limit.name, result.limit.value) == ("processes", 50)
+    refused = result.error is not None and result.error.type == "BlockingIOError"  # who is not root meets the rlimit
+    assert limited or refused, result
+
+
+async def test_disk_is_bounded_and_told_by_name(open_bench: OpenBench):
+    code = "import os, time\nos.posix_fallocate(os.open('big', os.O_CREAT | os.O_RDWR), 0, 100 << 20)\ntime.sleep(60)"
+    async with open_bench(limits=Limits(disk_bytes=50 * MEBIBYTE)) as bench:
+        result = await bench.run(code)
+    assert result.limit is not None
+    assert (result.limit.name, result.limit.value) == ("disk", 50 * MEBIBYTE)
+
+
+async def test_a_package_that_takes_the_zygote_over_costs_only_its_own_runs(open_bench: OpenBench, tmp_path: Path):
+    hostile = make_interpreter(tmp_path / "hostile")
+    packages = next((hostile.prefix / "lib").glob("python*/site-packages"))
+    (packages / "evil.py").write_text(
+        "import os\nfor fd in range(3, 200):\n    try: os.write(fd, b'not json')\n    except OSError: pass"
+    )
+    (packages / "evil.pth").write_text("import evil")
+    async with open_bench(within=hostile) as bench:
+        for _ in range(2):
+            with pytest.raises(EngineError):
+                await bench.run("1")
+
+
+async def test_a_child_given_to_the_zygote_is_not_made(open_bench: OpenBench):
+    code = """
+import ctypes, os
+print(ctypes.CDLL(None, use_errno=True).syscall(56, 0x8000 | 17, 0, 0, 0, 0), os.strerror(ctypes.get_errno()))
+"""
+    async with open_bench() as bench:
+        result = await bench.run(code)
+        assert (await bench.run("1")).result == "1"
+    assert result.stdout == "-1 Operation not permitted\n"
+
+
+async def test_a_cold_start_that_is_cancelled_leaves_no_interpreter(open_bench: OpenBench):
+    async with open_bench() as bench:
+        with anyio.move_on_after(0.01):
+            await bench.run("1")
+        await until(lambda: not psutil.Process().children())

@@ -20,6 +20,9 @@ def run(program: bytes, architecture: int, number: int, arguments: Sequence[int]
         if code == 0x20:
             (accumulator,) = struct.unpack_from("=I", data, value)
             continue
+        if code == 0x54:
+            accumulator &= value
+            continue
         holds = {
             0x15: accumulator == value,
             0x25: accumulator > value,

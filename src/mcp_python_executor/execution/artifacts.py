@@ -2,10 +2,10 @@
 
 import mimetypes
 import os
-import shutil
+import secrets
 import stat
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,19 +112,26 @@ def find(roots: dict[str, Path], record: Record, execution_id: str, since_ns: in
 
 def _changed(root: Path, since_ns: int) -> Iterator[tuple[str, os.stat_result]]:
     """Regular files below `root` changed since then, by path, never through a link."""
+    for path, names, place in _walk(root):
+        for name in sorted(names):
+            with suppress(FileNotFoundError):
+                status = os.stat(name, dir_fd=place, follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode) and status.st_ctime_ns >= since_ns - _TICK_NS:
+                    yield os.path.normpath(f"{path}/{name}"), status
+
+
+def _walk(root: Path) -> Iterator[tuple[str, list[str], int]]:
+    """Each folder's path below `root`, the names in it and a descriptor of it: never through a link, and bounded."""
     with suppress(OSError):
         top = os.open(root, _DIRECTORY)
         seen = 0
         try:
-            for path, _, names, place in os.fwalk(".", dir_fd=top, follow_symlinks=False):
-                depth = path.count("/")
-                if depth > _MOST_DEPTH or seen > _MOST_ENTRIES or _SKIPPED & set(path.split("/")):
-                    continue
-                seen += len(names)
-                for name in sorted(names):
-                    status = os.stat(name, dir_fd=place, follow_symlinks=False)
-                    if stat.S_ISREG(status.st_mode) and status.st_ctime_ns >= since_ns - _TICK_NS:
-                        yield os.path.normpath(f"{path}/{name}"), status
+            for path, folders, names, place in os.fwalk(".", dir_fd=top, follow_symlinks=False):
+                seen += len(names) + len(folders)
+                folders[:] = sorted(set(folders) - _SKIPPED)
+                if path.count("/") >= _MOST_DEPTH or seen > _MOST_ENTRIES:
+                    folders.clear()
+                yield path, names[:_MOST_ENTRIES], place
         finally:
             os.close(top)
 
@@ -147,16 +154,49 @@ def _read_beneath(root: Path, relative: str) -> bytes:
         return file.read(_MOST_READ)
 
 
+def disk_usage(directories: Iterable[Path]) -> int:
+    """Bytes on the disk that the files below `directories` take, as far as a walk looks."""
+    blocks = 0
+    for directory in directories:
+        for _, names, place in _walk(directory):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    blocks += os.stat(name, dir_fd=place, follow_symlinks=False).st_blocks
+    return blocks * 512
+
+
 def remove(directory: Path) -> None:
-    """Removes a run's directory, whatever modes its program left there."""
-    shutil.rmtree(directory, onerror=_open_and_retry)
+    """Removes a run's directory, whatever modes, depth or number of files its program left there.
+
+    Every folder comes up to the top before it is emptied, so that neither paths nor recursion grow with the depth.
+    """
+    top = os.open(directory, _DIRECTORY)
+    try:
+        while names := os.listdir(top):  # noqa: PTH208 - a descriptor has no Path
+            for name in names:
+                _remove_at_top(top, name)
+    finally:
+        os.close(top)
+    directory.rmdir()
 
 
-def _open_and_retry(function: object, path: str, _: object) -> None:
-    with suppress(OSError):
-        os.chmod(os.path.dirname(path), 0o700)  # noqa: PTH101, PTH120 - what rmtree gives is a string
-        if function in (os.scandir, os.open):
-            os.chmod(path, 0o700)  # noqa: PTH101
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            os.unlink(path)  # noqa: PTH108
+def _remove_at_top(top: int, name: str) -> None:
+    if not _is_folder(name, top):
+        os.unlink(name, dir_fd=top)
+        return
+    os.chmod(name, 0o700, dir_fd=top)
+    place = os.open(name, _DIRECTORY, dir_fd=top)
+    try:
+        for below in os.listdir(place):  # noqa: PTH208
+            if _is_folder(below, place):
+                os.chmod(below, 0o700, dir_fd=place)  # moving a folder writes to it
+                os.rename(below, secrets.token_hex(8), src_dir_fd=place, dst_dir_fd=top)
+            else:
+                os.unlink(below, dir_fd=place)
+    finally:
+        os.close(place)
+    os.rmdir(name, dir_fd=top)
+
+
+def _is_folder(name: str, place: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=place, follow_symlinks=False).st_mode)

@@ -1,23 +1,48 @@
 """How much memory a run uses: its own share, over the whole tree of its processes."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
-# What a process holds that no file backs; shared pages count by their share. See proc_pid_smaps_rollup(5).
-_COUNTED = ("Pss_Anon:", "Pss_Shmem:")
+# What a process holds that no file backs, shared pages by their share, and its page tables. See
+# proc_pid_smaps_rollup(5) and proc_pid_status(5).
+_COUNTED = ("Pss_Anon:", "Pss_Shmem:", "VmPTE:")
 
 
-def of_trees(roots: Iterable[int]) -> int:
-    """Bytes of memory that the processes `roots` and all their descendants hold; those that have gone hold none."""
-    return sum(_of_process(pid) for pid in _descendants(roots))
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run holds: bytes of memory, its temporary files included, and the number of its processes."""
+
+    memory_bytes: int
+    processes: int
 
 
-def _descendants(roots: Iterable[int]) -> set[int]:
+def of_trees(roots: Sequence[int], temporary: Iterable[str], *, most_processes: int) -> Usage:
+    """What the processes `roots` and all their descendants hold; those that have gone hold nothing.
+
+    `temporary` are the directories that are the run's own tmpfs, as its processes see them; none where they are not.
+    Past `most_processes` the others are not looked at.
+    """
+    pids = _descendants(roots, most_processes + 1)
+    held = sum(_of_process(pid) for pid in pids) + sum(_of_tmpfs(roots[-1], path) for path in temporary if roots)
+    return Usage(held, len(pids))
+
+
+def _of_tmpfs(pid: int, path: str) -> int:
+    try:
+        status = os.statvfs(_PROC / str(pid) / "root" / path.lstrip("/"))
+    except OSError:
+        return 0
+    return (status.f_blocks - status.f_bfree) * status.f_frsize
+
+
+def _descendants(roots: Iterable[int], most: int) -> set[int]:
     found: set[int] = set()
     waiting = list(roots)
-    while waiting:
+    while waiting and len(found) < most:
         pid = waiting.pop()
         if pid in found:
             continue
@@ -31,7 +56,8 @@ def _descendants(roots: Iterable[int]) -> set[int]:
 def _of_process(pid: int) -> int:
     kilobytes = 0
     with suppress(OSError):
-        for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
-            if line.startswith(_COUNTED):
-                kilobytes += int(line.split()[1])
+        for name in ("smaps_rollup", "status"):
+            for line in (_PROC / str(pid) / name).read_text().splitlines():
+                if line.startswith(_COUNTED):
+                    kilobytes += int(line.split()[1])
     return kilobytes * 1024

@@ -3,6 +3,7 @@
 import codecs
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -72,6 +73,11 @@ class Output:
             self._keep(piece)
 
     def _keep(self, piece: bytes) -> None:
+        """Writes what is beyond the inline part; on a full disk the file just ends early."""
+        with suppress(OSError):
+            self._write(piece)
+
+    def _write(self, piece: bytes) -> None:
         if self._spool is None:
             self._spool = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             piece = bytes(self._head)

@@ -2,11 +2,11 @@
 
 import struct
 from base64 import b64decode
-from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
+from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution.model import Picture
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -25,10 +25,16 @@ class ReportedError(BaseModel):
     errno: int | None = None
 
 
+class _Sign(BaseModel):
+    """The first message: the walls stand, or why they do not."""
+
+    ready: bool = False
+    failed: str = ""
+
+
 class Report(BaseModel):
     """Everything a worker sends beside the program's output. Pictures are base64; `modules` are top-level names."""
 
-    failed: str = ""
     error: ReportedError | None = None
     result: str | None = None
     value_picture: str | None = None
@@ -50,24 +56,27 @@ class Report(BaseModel):
 
 
 def parse(data: bytes) -> Report:
-    """The report in everything that came over a channel: the first message that is more than a sign of life.
+    """The report in everything that came over a channel: a sign of life, or of failure, and then the report.
 
     What is no report gives an empty one.
+
+    Raises:
+        EngineError: the worker could not put up its walls, so nothing of the program ran.
     """
-    for message in _messages(data):
-        try:
-            report = Report.model_validate_json(message)
-        except ValidationError:
-            continue
-        if report.model_fields_set:
-            return report
-    return Report()
+    first, rest = _next(data)
+    try:
+        sign = _Sign.model_validate_json(first)
+        if not sign.ready:
+            raise EngineError(f"a worker could not put up its walls: {sign.failed}")
+        return Report.model_validate_json(_next(rest)[0])
+    except ValidationError:
+        return Report()
 
 
-def _messages(data: bytes) -> Iterator[bytes]:
-    place = 0
-    while place + _LENGTH.size <= len(data):
-        (size,) = _LENGTH.unpack_from(data, place)
-        place += _LENGTH.size
-        yield data[place : place + size]
-        place += size
+def _next(data: bytes) -> tuple[bytes, bytes]:
+    """The first message in `data`, and what follows it."""
+    if len(data) < _LENGTH.size:
+        return b"", b""
+    (size,) = _LENGTH.unpack_from(data)
+    end = _LENGTH.size + size
+    return data[_LENGTH.size : end], data[end:]

@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import anyio.abc
 import anyio.to_thread
+import structlog
 
 from mcp_python_executor.errors import Busy, EngineError
 from mcp_python_executor.execution import artifacts, hints, memory
@@ -30,8 +31,11 @@ from mcp_python_executor.execution.zygote import Zygote
 from mcp_python_executor.execution.zygotes import Zygotes
 from mcp_python_executor.limits import MEBIBYTE, LimitHit, Limits
 
+log = structlog.get_logger()
+
 # Often enough that a tree at full speed overshoots little; a look costs 0.1 ms a process.
-_MEMORY_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 0.05
+_TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - as the run sees them, each its own
 # After a run's last process is gone its pipes end at once; more means that something else holds them.
 _DRAIN_SECONDS = 2
 
@@ -39,7 +43,9 @@ _DRAIN_SECONDS = 2
 class _Conduct:
     """One run under way: what its outputs and its report say so far, and which bound ended it."""
 
-    def __init__(self, zygote: Zygote, worker: Worker, limits: Limits, surroundings: Surroundings) -> None:
+    def __init__(
+        self, zygote: Zygote, worker: Worker, limits: Limits, surroundings: Surroundings, *, strict: bool
+    ) -> None:
         self.zygote, self.worker, self.limits = zygote, worker, limits
         self.roots = {"work": worker.work, "output": surroundings.output or worker.output}
         self.began_ns = time.time_ns()
@@ -48,6 +54,8 @@ class _Conduct:
         self.stdout = Output(worker.stdout, worker.directory / "stdout", inline=inline, kept=kept)
         self.stderr = Output(worker.stderr, worker.directory / "stderr", inline=inline, kept=kept)
         worker.stdout = worker.stderr = -1  # each output closes its own
+        self._own_directories = (worker.work, worker.output)
+        self._temporary = _TEMPORARY if strict else ()
         self.report = Report()
         self.failure: EngineError | None = None
         self.limit: LimitHit | None = None
@@ -87,7 +95,7 @@ class _Conduct:
     async def _watch_bounds(self, request: ExecutionRequest) -> None:
         seconds = min(self.limits.wall_seconds, request.timeout_seconds or self.limits.wall_seconds)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch_memory)
+            tasks.start_soon(self._watch_usage)
             with anyio.move_on_after(seconds) as deadline:
                 await self._stop.wait()
             if deadline.cancelled_caught:
@@ -96,11 +104,18 @@ class _Conduct:
             tasks.cancel_scope.cancel()
         await self.zygote.kill(self.worker)
 
-    async def _watch_memory(self) -> None:
+    async def _watch_usage(self) -> None:
+        limits = self.limits
+        look = partial(memory.of_trees, self.worker.pids, self._temporary, most_processes=limits.processes)
         while True:
-            await anyio.sleep(_MEMORY_LOOK_SECONDS)
-            if memory.of_trees(self.worker.pids) > self.limits.memory_bytes:
-                self.stop(LimitHit("memory", self.limits.memory_bytes // MEBIBYTE, "MAX_MEMORY_MB"))
+            await anyio.sleep(_LOOK_SECONDS)
+            usage = await anyio.to_thread.run_sync(look)
+            if usage.memory_bytes > limits.memory_bytes:
+                self.stop(LimitHit("memory", limits.memory_bytes // MEBIBYTE, "MAX_MEMORY_MB"))
+            if usage.processes > limits.processes:
+                self.stop(LimitHit("processes", limits.processes))
+            if await anyio.to_thread.run_sync(artifacts.disk_usage, self._own_directories) > limits.disk_bytes:
+                self.stop(LimitHit("disk", limits.disk_bytes))
 
     def _too_much_output(self) -> None:
         self.stop(LimitHit("output", self.limits.kept_output_bytes))
@@ -139,7 +154,8 @@ class Runner:
         code = None if request.script else request.code
         async with self._turn(), self._zygotes.worker(surroundings, code) as (zygote, worker):
             queued = time.perf_counter() - arrived
-            conduct = _Conduct(zygote, worker, self._limits, surroundings)
+            strict = self._zygotes.engine.strict
+            conduct = _Conduct(zygote, worker, self._limits, surroundings, strict=strict)
             try:
                 await conduct.run(request, listener)
             except BaseException:
@@ -204,7 +220,13 @@ class Runner:
 
     def _discard(self, directories: list[Path]) -> None:
         for directory in directories:
-            self._tasks.start_soon(anyio.to_thread.run_sync, artifacts.remove, directory)
+            self._tasks.start_soon(self._remove, directory)
+
+    async def _remove(self, directory: Path) -> None:
+        try:
+            await anyio.to_thread.run_sync(artifacts.remove, directory)
+        except OSError as error:  # the next start sweeps it
+            log.warning("run_not_removed", directory=str(directory), reason=str(error))
 
 
 def _status(conduct: _Conduct, error: ProgramError | None) -> Status:

@@ -6,10 +6,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
 from filelock import FileLock, Timeout
 
 from mcp_python_executor.errors import StoreError
 from mcp_python_executor.execution.artifacts import remove
+
+log = structlog.get_logger()
 
 _LOCK = "lock"
 
@@ -45,5 +48,5 @@ def _sweep(parent: Path) -> None:
         try:
             with lock.acquire(blocking=False):
                 remove(Path(entry.path))
-        except (Timeout, OSError):
-            continue  # its server lives, or another one sweeps it
+        except (Timeout, OSError) as error:  # its server lives, another one sweeps it, or it can't be removed
+            log.debug("runs_not_swept", directory=entry.path, reason=str(error))

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
-from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution import report
 from mcp_python_executor.execution.report import Report
 
 # A report carries pictures; past this the channel is read no further, and what it said does not count.
 _REPORT_BYTES = 64 * 1024 * 1024
 _CHUNK = 262_144
+# A larger report is parsed in a thread: other calls are not to wait for it.
+_PARSED_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,29 +65,31 @@ class Worker:
         self.failure = ""
         self.pids: list[int] = []
         self.theirs: list[int] = []
-        stdin, self.stdin = self._pipe(reading=True)
-        stdout, self.stdout = self._pipe(reading=False)
-        stderr, self.stderr = self._pipe(reading=False)
-        self._channel, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._channel.setblocking(False)
-        self.theirs = [stdin, stdout, stderr, channel.detach()]
+        self.stdin = self.stdout = self.stderr = -1
+        self._channel: socket.socket | None = None
 
-    @staticmethod
-    def _pipe(*, reading: bool) -> tuple[int, int]:
-        """(the worker's end, ours, which never blocks); `reading` when the worker reads."""
-        read, write = os.pipe()
-        theirs, ours = (read, write) if reading else (write, read)
-        os.set_blocking(ours, False)
-        return theirs, ours
-
-    def make_directories(self) -> None:
-        """Makes the run's own directory and what is in it.
+    def open(self) -> None:
+        """Makes its directories, its streams and its channel. Whatever was made, `close` closes.
 
         Raises:
-            OSError: the disk is full or not writable.
+            OSError: the disk is full or not writable, or too many descriptors are open.
         """
         for directory in (self.directory, self.work, self.output, self.directory / "tmp"):
             directory.mkdir(mode=0o700)
+        self.stdin = self._pipe(reading=True)
+        self.stdout = self._pipe(reading=False)
+        self.stderr = self._pipe(reading=False)
+        self._channel, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._channel.setblocking(False)
+        self.theirs.append(channel.detach())
+
+    def _pipe(self, *, reading: bool) -> int:
+        """Our end of a pipe, which never blocks; the worker's, which reads if `reading`, goes to `theirs`."""
+        read, write = os.pipe()
+        theirs, ours = (read, write) if reading else (write, read)
+        self.theirs.append(theirs)
+        os.set_blocking(ours, False)
+        return ours
 
     def handed_over(self) -> None:
         """The worker has its ends; ours of them close."""
@@ -93,11 +97,16 @@ class Worker:
             os.close(descriptor)
         self.theirs = []
 
+    def _open_channel(self) -> socket.socket:
+        if self._channel is None:
+            raise ValueError("the worker was never opened")
+        return self._channel
+
     async def request(self, message: dict[str, Any], stdin: bytes) -> None:
         """Sends the program, then the whole of its standard input; a worker that reads neither is not waited for."""
         data = json.dumps(message).encode()
         with suppress(BrokenPipeError, ConnectionResetError):
-            await self._write(self._channel.fileno(), struct.pack("!I", len(data)) + data)
+            await self._write(self._open_channel().fileno(), struct.pack("!I", len(data)) + data)
         try:
             with suppress(BrokenPipeError):
                 await self._write(self.stdin, stdin)
@@ -120,18 +129,19 @@ class Worker:
         Raises:
             EngineError: the worker could not put up its walls, so nothing of the program ran.
         """
-        told = report.parse(await self._read_channel())
-        if told.failed:
-            raise EngineError(f"a worker could not put up its walls: {told.failed}")
-        return told
+        data = await self._read_channel()
+        if len(data) < _PARSED_AT_ONCE:
+            return report.parse(data)
+        return await anyio.to_thread.run_sync(report.parse, data)
 
     async def _read_channel(self) -> bytes:
         data = bytearray()
+        channel = self._open_channel()
         while len(data) <= _REPORT_BYTES:
             try:
-                piece = self._channel.recv(_CHUNK)
+                piece = channel.recv(_CHUNK)
             except BlockingIOError:
-                await anyio.wait_readable(self._channel)
+                await anyio.wait_readable(channel)
                 continue
             except ConnectionResetError:
                 break
@@ -148,7 +158,8 @@ class Worker:
     def close(self) -> None:
         """Closes every descriptor that is still open; those being read close with their reader."""
         self.handed_over()
-        self._channel.close()
+        if self._channel is not None:
+            self._channel.close()
         for name in ("stdin", "stdout", "stderr"):
             descriptor = getattr(self, name)
             if descriptor >= 0:

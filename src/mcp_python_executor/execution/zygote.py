@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, Literal
 
 import anyio
+from pydantic import BaseModel, ValidationError
 
 from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution.surroundings import Surroundings
@@ -43,6 +44,17 @@ class Engine:
     def strict(self) -> bool:
         """Whether programs run behind walls."""
         return self.bubblewrap is not None
+
+
+class _Event(BaseModel):
+    """What a zygote tells: hostile input, for packages run in it. Times in seconds, `peak` in bytes."""
+
+    event: Literal["ready", "init", "forked", "exited", "failed"]
+    id: str = ""
+    reason: str = ""
+    status: int = 0
+    cpu: float = 0.0
+    peak: int = 0
 
 
 class Zygote:
@@ -103,13 +115,8 @@ class Zygote:
         environment = (*policy.environment, ("HOME", self._home(self._directory)))
         if self._engine.bubblewrap is None:
             return argv, dict(environment)
-        walled = replace(
-            policy,
-            read=(INSIDE, *policy.read),
-            write=(self._directory, *policy.write),
-            environment=environment,
-        )
-        return bubblewrap.command(self._engine.bubblewrap, walled, argv), {}
+        walled = replace(policy, read=(INSIDE, *policy.read), write=(self._directory, *policy.write))
+        return bubblewrap.command(self._engine.bubblewrap, walled, argv), dict(environment)
 
     def _config(self) -> dict[str, Any]:
         policy, limits = self._surroundings.policy, self._engine.limits
@@ -118,6 +125,7 @@ class Zygote:
             "network": policy.network,
             "preload": sorted(self.modules),
             "init": init_program(),
+            "runs": str(self._directory),
             "read": [*map(str, policy.read), *_SYSTEM],
             "keep": [str(path) for path in (*policy.read, *policy.write, INSIDE)],
             "limits": {
@@ -144,7 +152,7 @@ class Zygote:
         self._lose_workers()
         self._ready.set()
 
-    async def _receive(self) -> tuple[dict[str, Any], int] | None:
+    async def _receive(self) -> "tuple[_Event, int] | None":
         """The next event with the PID that came as its credentials, or None when the zygote has gone."""
         while True:
             try:
@@ -155,23 +163,26 @@ class Zygote:
             except ConnectionResetError:
                 return None
             pids = [_CREDENTIALS.unpack(value)[0] for _, kind, value in ancillary if kind == socket.SCM_CREDENTIALS]
-            return (json.loads(data), pids[0] if pids else 0) if data else None
+            try:
+                return _Event.model_validate_json(data), pids[0] if pids else 0
+            except ValidationError:
+                return None  # at the end there is no data; anything else comes from a package that took the zygote over
 
-    def _note(self, event: dict[str, Any], pid: int) -> None:
-        kind, worker = event["event"], self._workers.get(event.get("id", ""))
-        if kind == "ready":
+    def _note(self, event: "_Event", pid: int) -> None:
+        worker = self._workers.get(event.id)
+        if event.event == "ready":
             self._ready.set()
-        elif kind == "failed" and worker is None:
-            self._failure = str(event["reason"])
+        elif event.event == "failed" and worker is None:
+            self._failure = event.reason
             self._ready.set()
         elif worker is None:
             return
-        elif kind in ("init", "forked"):
+        elif event.event in ("init", "forked"):
             worker.pids.append(pid)
         else:
             del self._workers[worker.id]
-            ended = Exit(int(event["status"]), float(event["cpu"]), int(event["peak"])) if kind == "exited" else None
-            worker.end(ended, str(event.get("reason", "")))
+            ended = Exit(event.status, event.cpu, event.peak) if event.event == "exited" else None
+            worker.end(ended, event.reason)
             self._end_when_idle()
 
     def _lose_workers(self) -> None:
@@ -205,7 +216,7 @@ class Zygote:
         worker = Worker(secrets.token_hex(8), self._directory)
         self._workers[worker.id] = worker
         try:
-            worker.make_directories()
+            worker.open()
             await self._send(self._order(worker), worker)
         except BaseException as error:
             self._workers.pop(worker.id, None)
@@ -259,7 +270,7 @@ class Zygote:
             return
 
     def retire(self) -> None:
-        """Ends the zygote as soon as no program runs in it."""
+        """Ends the zygote as soon as no program runs in it, one that is still starting at once."""
         self._retired = True
         self._end_when_idle()
 

@@ -96,7 +96,11 @@ class Zygotes:
         started = anyio.Event()
         failures: list[EngineError] = []
         self._tasks.start_soon(self._live, zygote, started, failures)
-        await started.wait()
+        try:
+            await started.wait()
+        except BaseException:
+            zygote.retire()  # nobody knows of it
+            raise
         if failures:
             raise failures[0]
         return zygote
@@ -107,6 +111,9 @@ class Zygotes:
         except EngineError as error:
             log.warning("zygote_failed", reason=str(error))
             failures.append(error)
+        except Exception:
+            log.exception("zygote_lost")
+            failures.append(EngineError("an interpreter was lost; see the server's log"))
         finally:
             started.set()
 

@@ -11,10 +11,14 @@ import os
 import signal
 import struct
 
-_NEWNS, _NEWUSER, _NEWPID = 0x20000, 0x10000000, 0x20000000
-_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+_NEWNS, _NEWIPC, _NEWUSER, _NEWPID = 0x20000, 0x08000000, 0x10000000, 0x20000000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
+_MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
+# Each costs the kernel about a kilobyte that no size bounds.
+_MOST_INODES = 65_536
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -42,7 +46,23 @@ def enter_locked() -> int:
     if zygote:
         os.waitpid(zygote, 0)
         os._exit(0)
+    _seal_devices()
     return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _seal_devices() -> None:
+    """The device nodes are the host's own: nobody here changes their modes, owners or times (chmod(2), EROFS)."""
+    for path in (*(f"/dev/{name}" for name in _DEVICES), "/dev"):
+        if os.path.ismount(path):
+            flags = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _mount_flags(path)
+            _checked(_libc.mount(None, path.encode(), None, flags, None), f"make {path} read-only")
+
+
+def _mount_flags(path: str) -> int:
+    """What a mount is locked to, in mount(2)'s words: statvfs(3) numbers these flags as mount(2) does, but relatime."""
+    flags = os.statvfs(path).f_flag
+    relatime, ms_relatime = 4096, 1 << 21
+    return (flags & 0x40F) | (flags & 0x800) | (ms_relatime if flags & relatime else 0)
 
 
 class Run:
@@ -54,8 +74,8 @@ class Run:
 
     def __init__(self, home: int, init_program: str) -> None:
         self._home = home
-        lifeline, self._hold = os.pipe()
         _checked(_libc.unshare(_NEWPID), "unshare a PID namespace")
+        lifeline, self._hold = os.pipe()
         try:
             self.init = os.posix_spawn(
                 init_program,
@@ -67,6 +87,7 @@ class Run:
                 ],
             )
         except BaseException:
+            os.close(self._hold)
             self.leave()
             raise
         finally:
@@ -87,21 +108,25 @@ class Run:
         os.close(self._hold)
 
 
-def own_mounts(temporary: list[str], keep: list[str], size: int) -> None:
-    """In the worker: its own empty tmpfs of at most `size` bytes at each of `temporary`; `keep` stays visible there.
+def own_mounts(sizes: dict[str, int], keep: list[str]) -> None:
+    """In the worker: its own IPC objects, and an empty tmpfs at each directory of `sizes`, of at most so many bytes.
+
+    `keep` stays visible below them. Also its own /proc, where the kernel permits: not below a bubblewrap that root
+    started, which covers parts of it.
 
     Raises:
         OSError: the kernel refused.
     """
-    _checked(_libc.unshare(_NEWNS), "unshare a mount namespace")
+    _checked(_libc.unshare(_NEWNS | _NEWIPC), "unshare mount and IPC namespaces")
     _checked(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "make mounts private")
-    for directory in temporary:
+    for directory, size in sizes.items():
         kept = [(path, os.open(path, os.O_PATH)) for path in keep if path.startswith(directory + "/")]
-        options = f"size={size},mode=1777".encode()
+        options = f"size={size},nr_inodes={_MOST_INODES},mode=1777".encode()
         flags = _MS_NOSUID | _MS_NODEV
         _checked(_libc.mount(b"tmpfs", directory.encode(), b"tmpfs", flags, options), f"mount {directory}")
         for path, place in kept:
             _bring_back(path, place)
+    _libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None)
 
 
 def _bring_back(path: str, place: int) -> None:

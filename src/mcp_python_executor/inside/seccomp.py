@@ -24,7 +24,7 @@ _FILES = """
     cachestat inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
 """
 _MEMORY = """
-    mmap mprotect munmap brk mremap msync mincore madvise mlock mlock2 munlock mlockall munlockall memfd_create
+    mmap mprotect munmap brk mremap msync mincore madvise mlock mlock2 munlock mlockall munlockall
     remap_file_pages mbind set_mempolicy get_mempolicy set_mempolicy_home_node pkey_mprotect pkey_alloc pkey_free
     membarrier map_shadow_stack mseal shmget shmat shmctl shmdt
 """
@@ -50,22 +50,26 @@ _TIME_AND_EVENTS = """
 # All but `socket` itself, whose families are checked: a pair of connected Unix sockets reaches nobody else.
 _SOCKETS = """
     socketpair sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown getsockname getpeername setsockopt getsockopt
-    bind listen accept accept4 connect
 """
+_NETWORK = "bind listen accept accept4 connect"
 _WORKER = (_FILES + _MEMORY + _PROCESSES + _TIME_AND_EVENTS + _SOCKETS).split()
 # What a zygote needs to give each run namespaces and mounts of its own; a worker gives them up.
 _ZYGOTE = [*_WORKER, "unshare", "setns", "mount", "capset"]
 
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-_LOAD, _RETURN, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_AT_LEAST, _JUMP_ANY_BIT = 0x20, 0x06, 0x15, 0x25, 0x35, 0x45
+_LOAD, _RETURN, _AND, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_AT_LEAST, _JUMP_ANY_BIT = 0x20, 6, 0x54, 0x15, 0x25, 0x35, 0x45
 # Offsets into struct seccomp_data: the call's number, the architecture, the low half of each argument.
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "arm64": 0xC00000B7}
 _X32_BIT = 0x40000000
 
-_NEW_NAMESPACES = 0x00000080 | 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+# CLONE_PARENT too: such a child would be the zygote's, which does not know it.
+_NOT_FOR_CLONE = (
+    0x00008000 | 0x00000080 | 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+)
 _SET_ID_BITS = 0o6000
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
+_SOCK_TYPE, _SOCK_STREAM, _SOCK_SEQPACKET = 0xF, 1, 5
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _PERSONALITY_QUERY = 0xFFFFFFFF
 # prctl(2) options that change only how the caller itself runs: PDEATHSIG, DUMPABLE (reading), NAME, TIMING, SECCOMP,
@@ -91,9 +95,9 @@ def _refuse_bits(index: int, bits: int, error: int) -> list[Instruction]:
     return [_argument(index), _one(_JUMP_ANY_BIT, bits, 0, 1), _fail(error), _one(_RETURN, _ALLOW)]
 
 
-def _only(index: int, values: tuple[int, ...], error: int) -> list[Instruction]:
+def _only(index: int, values: tuple[int, ...], error: int, *, mask: int = 0xFFFFFFFF) -> list[Instruction]:
     tests = [_one(_JUMP_EQUAL, value, len(values) - place, 0) for place, value in enumerate(values)]
-    return [_argument(index), *tests, _fail(error), _one(_RETURN, _ALLOW)]
+    return [_argument(index), _one(_AND, mask), *tests, _fail(error), _one(_RETURN, _ALLOW)]
 
 
 def _never(index: int, values: tuple[int, ...], error: int) -> list[Instruction]:
@@ -109,9 +113,11 @@ def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
     families = (_AF_INET, _AF_INET6) if network else ()
     checks = {
         "socket": _only(0, families, errno.EACCES),
-        "socketpair": _only(0, (_AF_UNIX,), errno.EACCES),
+        # A datagram socket of a pair can send to any path; these two stay with each other.
+        "socketpair": _only(1, (_SOCK_STREAM, _SOCK_SEQPACKET), errno.EACCES, mask=_SOCK_TYPE),
         "ioctl": _never(1, (_TIOCSTI, _TIOCLINUX), errno.EPERM),
         "personality": _only(0, (0, _PERSONALITY_QUERY), errno.EPERM),
+        "memfd_create": [_fail(errno.ENOSYS)],  # memory that no process holds is nobody's to be counted
         "clone3": [_fail(errno.ENOSYS)],  # its flags are out of a filter's reach; libraries fall back to clone
         "openat2": [_fail(errno.ENOSYS)],  # likewise its mode
         "chmod": _refuse_bits(1, _SET_ID_BITS, errno.EPERM),
@@ -127,7 +133,7 @@ def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
         "mknodat": _refuse_bits(2, _SET_ID_BITS, errno.EPERM),
     }
     if not zygote:
-        checks["clone"] = _refuse_bits(0, _NEW_NAMESPACES, errno.EPERM)
+        checks["clone"] = _refuse_bits(0, _NOT_FOR_CLONE, errno.EPERM)
         checks["prctl"] = _only(0, _PRCTL, errno.EPERM)
     return checks
 
@@ -160,7 +166,8 @@ def program(machine: str, *, network: bool, zygote: bool) -> bytes:
     """
     number = syscalls.numbers(machine)
     checks = {name: code for name, code in _checks(network, zygote).items() if name in number}
-    allowed = [number[name] for name in (_ZYGOTE if zygote else _WORKER) if name in number and name not in checks]
+    names = [*(_ZYGOTE if zygote else _WORKER), *(_NETWORK.split() if network else ())]
+    allowed = [number[name] for name in names if name in number and name not in checks]
     code = [_one(_LOAD, _ARCHITECTURE), _one(_JUMP_EQUAL, _AUDIT_ARCH[machine], 1, 0), _one(_RETURN, _KILL_PROCESS)]
     code.append(_one(_LOAD, _NUMBER))
     if machine == "x86_64":

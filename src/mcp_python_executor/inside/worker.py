@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _DEVICES = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]
 _TEMPORARY = ["/tmp", "/var/tmp", "/dev/shm"]
 _PROGRAM = "main.py"
+_PAGE = 4096
 # The kernel's first victim when memory runs out: see proc_pid_oom_score_adj(5).
 _FIRST_TO_DIE = "1000"
 # Exit status of a worker that could not put up its walls, after EX_SOFTWARE of sysexits.h.
@@ -69,7 +70,8 @@ def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
     if config["strict"]:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(_FIRST_TO_DIE)
-        namespaces.own_mounts(_TEMPORARY, config["keep"] + order["write"], limits["temporary_bytes"])
+        sizes = {path: limits["temporary_bytes"] // len(_TEMPORARY) for path in _TEMPORARY}
+        namespaces.own_mounts({**sizes, config["runs"]: _PAGE}, config["keep"] + order["write"])
         namespaces.drop_capabilities()
     os.environ.update(order["environment"])
     os.makedirs(os.environ["HOME"], exist_ok=True)

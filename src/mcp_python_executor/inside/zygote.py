@@ -90,6 +90,8 @@ class Zygote:
         message, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, _DESCRIPTORS)
         if not message:
             return False
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
         order = json.loads(message)
         if order["op"] == "fork":
             self._fork(order, descriptors)
@@ -175,8 +177,9 @@ def _preload(name: str) -> bool:
 
 def main() -> None:
     """The zygote's whole life. Its arguments: the control socket's descriptor, and a JSON object of settings."""
-    control = socket.socket(fileno=int(sys.argv[1]))
-    config = json.loads(sys.argv[2])
+    control = socket.socket(fileno=int(sys.argv.pop(1)))
+    control.set_inheritable(False)
+    config = json.loads(sys.argv.pop(1))
     del sys.path[0]  # where this package lies: no program sees it
     signal.signal(signal.SIGINT, signal.default_int_handler)
     zygote = Zygote(control, config)

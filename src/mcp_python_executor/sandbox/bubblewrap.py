@@ -1,7 +1,8 @@
 """A policy as a bubblewrap command line: see bwrap(1).
 
-bubblewrap itself must be started with an empty environment, for its process 1 shows its own in /proc, and from the
-main thread, for `--die-with-parent` follows the thread that started it.
+bubblewrap itself must be started with the policy's environment and nothing else: it passes on its own, and its first
+process shows it in /proc; options would show it to every user of the machine. It must be started from the main thread,
+for `--die-with-parent` follows the thread that started it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,7 @@ _USER = ("--uid", "1000", "--gid", "1000")
 def command(program: Path, policy: Policy, argv: Sequence[str], *, directory: Path | None = None) -> list[str]:
     """`argv` behind the outer wall that `policy` describes, by the bubblewrap at `program`.
 
-    `directory` is where it starts; it must stand inside. Nothing of the environment but the policy's reaches `argv`.
+    `directory` is where it starts; it must stand inside. The caller starts it with `policy.environment` alone.
     """
     namespaces = ["--unshare-all", "--unshare-user", *(["--share-net"] if policy.network else [])]
     return [
@@ -52,12 +53,10 @@ def command(program: Path, policy: Policy, argv: Sequence[str], *, directory: Pa
         "sandbox",
         "--die-with-parent",
         "--new-session",
-        "--clearenv",
         "--cap-drop",
         "ALL",
         *_system(policy.network),
         *_places(policy),
-        *(part for name, value in policy.environment for part in ("--setenv", name, value)),
         *(("--chdir", str(directory)) if directory else ("--chdir", "/")),
         "--",
         *argv,
