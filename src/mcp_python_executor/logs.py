@@ -27,7 +27,7 @@ def configure(*, level: str, form: str, file: Path | None) -> None:
     Raises:
         SettingsError: `file` can't be opened.
     """
-    handler = _Unhurried(_handler(file))
+    handler = _Unhurried(_stream(file))
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
@@ -74,9 +74,9 @@ class _Unhurried(logging.Handler):
     Once too many lines wait for him, further ones are dropped. At exit he has a moment to read the rest.
     """
 
-    def __init__(self, handler: logging.StreamHandler[TextIO]) -> None:
+    def __init__(self, stream: TextIO) -> None:
         super().__init__()
-        self._stream = handler.stream
+        self._stream = stream
         self._lines: Queue[str] = Queue(_WAITING_LINES)
         self._writer = Thread(target=self._write, name="logs", daemon=True)
         self._writer.start()
@@ -103,11 +103,11 @@ class _Unhurried(logging.Handler):
         self._writer.join(_LAST_SECONDS)
 
 
-def _handler(file: Path | None) -> logging.StreamHandler[TextIO]:
+def _stream(file: Path | None) -> TextIO:
     if file is None:
-        return logging.StreamHandler(sys.stderr)
+        return sys.stderr
     try:
-        return logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
+        return file.open("a", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise SettingsError(
             f"LOG_FILE={str(file)!r} can't be opened: {error.strerror}; name a writable file"
