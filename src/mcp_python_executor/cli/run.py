@@ -7,7 +7,6 @@ import signal
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from urllib.parse import unquote
@@ -33,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     request = _request(options, settings)
     if request.script is not None:  # whoever names a file at the terminal may have it run
         roots = (*settings.script_roots, request.script.resolve().parent)
-        settings = replace(settings, script_roots=roots)
+        settings = settings.model_copy(update={"script_roots": roots})
     return _exit_status(anyio.run(_execute, settings, request))
 
 
