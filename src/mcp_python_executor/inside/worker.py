@@ -46,6 +46,7 @@ def main(order: dict[str, Any], config: dict[str, Any], descriptors: list[int]) 
             return
         _open_streams()
         _reseed()
+        program.rehearse()
         _send(channel, {"ready": True})
         request = _receive(channel)
         if request is not None:
