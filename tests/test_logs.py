@@ -100,3 +100,18 @@ os.write(1, b"went on")
         assert process.stdout.read() == "went on"
         assert process.stderr
         assert json.loads(process.stderr.readline())["number"] == 0
+
+
+def test_a_reader_who_does_not_read_delays_neither_the_program_nor_its_end():
+    program = """
+import structlog
+from mcp_python_executor import logs
+logs.configure(level="info", form="json", file=None)
+for _ in range(5000):
+    structlog.get_logger().info("line", filler="x" * 100)
+print("done", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.read() == b"done\n"
+        assert process.wait(timeout=30) == 0

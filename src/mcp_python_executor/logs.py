@@ -1,19 +1,18 @@
 """Logs on standard error or in a file: an event name and keys, one line each, as JSON or text."""
 
-import atexit
 import json
 import logging
-import sys
+import os
 from contextlib import suppress
 from pathlib import Path
 from queue import Full, Queue
 from threading import Thread
-from typing import TextIO
 
 import structlog
 
 from mcp_python_executor.errors import SettingsError
 
+_STANDARD_ERROR = 2
 _WAITING_LINES = 1000
 _LAST_SECONDS = 0.5
 
@@ -27,7 +26,7 @@ def configure(*, level: str, form: str, file: Path | None) -> None:
     Raises:
         SettingsError: `file` can't be opened.
     """
-    handler = _Unhurried(_stream(file))
+    handler = _Unhurried(_open(file))
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
@@ -71,16 +70,16 @@ def _word(value: object) -> str:
 class _Unhurried(logging.Handler):
     """Hands lines to a thread: a reader of standard error who reads no more must not stop the server.
 
-    Once too many lines wait for him, further ones are dropped. At exit he has a moment to read the rest.
+    Once too many lines wait for him, further ones are dropped. At the end he has a moment to read the rest.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, descriptor: int) -> None:
         super().__init__()
-        self._stream = stream
+        # Not sys.stderr: a thread that waits with that one's lock held aborts the interpreter when it ends.
+        self._descriptor = descriptor
         self._lines: Queue[str] = Queue(_WAITING_LINES)
         self._writer = Thread(target=self._write, name="logs", daemon=True)
         self._writer.start()
-        atexit.register(self._finish)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -93,21 +92,27 @@ class _Unhurried(logging.Handler):
 
     def _write(self) -> None:
         while line := self._lines.get():
-            with suppress(OSError, ValueError):  # the disk is full, or the reader is gone
-                self._stream.write(line + "\n")
-                self._stream.flush()
+            data = f"{line}\n".encode(errors="backslashreplace")
+            with suppress(OSError):  # the disk is full, or the reader is gone
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
 
-    def _finish(self) -> None:
+    def close(self) -> None:
+        """Writes what waits, as far as it goes; logging calls this when the interpreter ends."""
         with suppress(Full):
             self._lines.put_nowait("")
         self._writer.join(_LAST_SECONDS)
+        if self._descriptor != _STANDARD_ERROR and not self._writer.is_alive():
+            os.close(self._descriptor)
+            self._descriptor = _STANDARD_ERROR
+        super().close()
 
 
-def _stream(file: Path | None) -> TextIO:
+def _open(file: Path | None) -> int:
     if file is None:
-        return sys.stderr
+        return _STANDARD_ERROR
     try:
-        return file.open("a", encoding="utf-8", errors="backslashreplace")
+        return os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise SettingsError(
             f"LOG_FILE={str(file)!r} can't be opened: {error.strerror}; name a writable file"

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +31,21 @@ def text(result: CallToolResult) -> str:
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Generator[Path]:
-    """The log file of this test."""
+def log_lines(tmp_path: Path) -> Generator[Callable[[], list[dict[str, Any]]]]:
+    """What this test's log holds; nothing more goes into it then."""
     root = logging.getLogger()
     level = root.level
     logs.configure(level="info", form="json", file=tmp_path / "log")
     [handler] = root.handlers
-    yield tmp_path / "log"
+
+    def read() -> list[dict[str, Any]]:
+        handler.close()
+        return [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+
+    yield read
     root.removeHandler(handler)
     handler.close()
     root.setLevel(level)
-
-
-def lines(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 async def refuse(_request: ExecutionRequest, _listener: OutputListener | None) -> ExecutionResult:
@@ -61,13 +62,15 @@ async def test_an_error_of_ours_is_told_as_it_is_and_without_structured_content(
     assert result.structured_content is None
 
 
-async def test_a_crash_is_one_line_for_the_client_and_a_traceback_in_the_log(log: Path):
+async def test_a_crash_is_one_line_for_the_client_and_a_traceback_in_the_log(
+    log_lines: Callable[[], list[dict[str, Any]]],
+):
     result = await call(Scripted(crash), "execute_python", code="1")
     assert (text(result), result.is_error) == (
         "internal error, no fault of the call; see the server's log for its cause",
         True,
     )
-    crashed, called = lines(log)
+    crashed, called = log_lines()
     assert (crashed["event"], crashed["level"], crashed["tool"]) == ("tool_crash", "error", "execute_python")
     assert crashed["exception"].endswith("RuntimeError: a secret")
     assert called["outcome"] == "crash"
@@ -79,7 +82,9 @@ async def test_an_unknown_tool_is_told_with_those_there_are():
     assert result.is_error
 
 
-async def test_a_call_has_one_line_in_the_log_without_what_was_given_or_came_out(log: Path):
+async def test_a_call_has_one_line_in_the_log_without_what_was_given_or_came_out(
+    log_lines: Callable[[], list[dict[str, Any]]],
+):
     async def fail(request: ExecutionRequest, _listener: OutputListener | None) -> ExecutionResult:
         return ExecutionResult(
             execution_id="x1", venv_name=request.venv_name, status=Status.TIMEOUT, stdout="came out", result="came out"
@@ -87,7 +92,7 @@ async def test_a_call_has_one_line_in_the_log_without_what_was_given_or_came_out
 
     await call(Scripted(fail), "execute_python", code="given", inputData=["given"], args=["given"], venvName="ml")
     await call(Scripted(fail), "execute_python", codes="given")
-    first, second = lines(log)
+    first, second = log_lines()
     assert "given" not in str([first, second])
     assert "came out" not in str([first, second])
     assert first.pop("duration_ms") >= 0
