@@ -21,7 +21,7 @@ from mcp_python_executor.venvs.uv import Confine
 # Nobody waits for it: executions go first. Each file is replaced by a rename, so that readers never see a part of one.
 _COMPILE = """
 import compileall, os, sys
-os.nice(10)
+os.nice(19)
 for path in sys.argv[1:]:
     compileall.compile_dir(path, maxlevels=64, quiet=2, workers=1)
 """

@@ -85,6 +85,8 @@ class Venvs:
         self._uv = uv
         self._builder = builder
         self._background = background
+        # One generation at a time: the machine is for executions.
+        self._finishing = anyio.Lock()
         self._catalog = Catalog(store, default_name)
         self._default_name = default_name
         self._timeout_seconds = timeout_seconds
@@ -289,7 +291,8 @@ class Venvs:
 
     async def _finish(self, generation: str, before: str | None = None) -> None:
         try:
-            await compile_and_seal(self._store, self._uv.confine, generation, before)
+            async with self._finishing:
+                await compile_and_seal(self._store, self._uv.confine, generation, before)
         except OSError as error:  # it is done again at the next start; code runs without it
             log.warning("finish_failed", generation=generation, reason=str(error))
 
