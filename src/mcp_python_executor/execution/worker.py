@@ -74,7 +74,7 @@ class Worker:
         Raises:
             OSError: the disk is full or not writable, or too many descriptors are open.
         """
-        for directory in (self.directory, self.work, self.output, self.directory / "tmp"):
+        for directory in (self.directory, self.work, self.output):
             directory.mkdir(mode=0o700)
         self.stdin = self._pipe(reading=True)
         self.stdout = self._pipe(reading=False)

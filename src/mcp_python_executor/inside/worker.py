@@ -75,7 +75,8 @@ def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
         namespaces.own_mounts({**sizes, config["runs"]: _PAGE}, config["keep"] + order["write"])
         namespaces.drop_capabilities()
     os.environ.update(order["environment"])
-    os.makedirs(os.environ["HOME"], exist_ok=True)
+    for name in ("HOME", "TMPDIR"):
+        os.makedirs(os.environ[name], exist_ok=True)
     os.chdir(order["directory"])
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, limits["open_files"])
