@@ -16,6 +16,7 @@ import anyio
 from pydantic import BaseModel, ValidationError
 
 from mcp_python_executor.errors import EngineError
+from mcp_python_executor.execution.artifacts import remove
 from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import Exit, Worker
 from mcp_python_executor.limits import Limits
@@ -66,6 +67,7 @@ class Zygote:
         self.alive = True
         self._workers: dict[str, Worker] = {}
         self._spare: Worker | None = None
+        self._refilling = anyio.Lock()
         self._retired = False
         self._ready = anyio.Event()
         self._failure = ""
@@ -190,8 +192,13 @@ class Zygote:
         for worker in self._workers.values():
             worker.end(None, "its interpreter died")
         self._workers.clear()
+        self._drop_spare()
+
+    def _drop_spare(self) -> None:
         if self._spare is not None:
             self._spare.close()
+            with suppress(OSError):
+                remove(self._spare.directory)
             self._spare = None
 
     async def worker(self) -> Worker:
@@ -200,17 +207,17 @@ class Zygote:
         Raises:
             EngineError: the zygote has died.
         """
-        spare, self._spare = self._spare, None
-        if spare is not None and not spare.ended.is_set():
+        if self._spare is not None and not self._spare.ended.is_set():
+            spare, self._spare = self._spare, None
             return spare
-        if spare is not None:
-            spare.close()
+        self._drop_spare()
         return await self._fork()
 
     async def refill(self) -> None:
         """Forks a spare ahead of the next execution, where there is none."""
-        if self._spare is None and self.alive and not self._retired:
-            self._spare = await self._fork()
+        async with self._refilling:
+            if self._spare is None and self.alive and not self._retired:
+                self._spare = await self._fork()
 
     async def _fork(self) -> Worker:
         worker = Worker(secrets.token_hex(8), self._directory)
