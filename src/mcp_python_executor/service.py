@@ -38,6 +38,8 @@ class Service:
         self.settings, self.walls, self.venvs = settings, walls, venvs
         self._zygotes, self._runner = zygotes, runner
         self._started = time.monotonic()
+        # Those of the latest environment that ran inline code: the next call is likely to be for the same.
+        self._inline: dict[Generation, Surroundings] = {}
         self._default_made = anyio.Event()
         self._default_failure: ExecutorError | None = None
 
@@ -69,7 +71,9 @@ class Service:
             generation.id, generation.python, generation.path, generation.base_prefix, generation.python_version
         )
         if script is None:
-            return surroundings(self.settings, interpreter, None, os.environ)
+            if generation not in self._inline:
+                self._inline = {generation: surroundings(self.settings, interpreter, None, os.environ)}
+            return self._inline[generation]
         return await anyio.to_thread.run_sync(surroundings, self.settings, interpreter, script, os.environ)
 
     async def wait_for_default(self, venv_name: str) -> None:

@@ -36,6 +36,8 @@ log = structlog.get_logger()
 # Often enough that a tree at full speed overshoots little; a look costs 0.1 ms a process.
 _LOOK_SECONDS = 0.05
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - as the run sees them, each its own
+# The answer leaves before its run's directory is removed.
+_REMOVE_SECONDS = 0.05
 # After a run's last process is gone its pipes end at once; more means that something else holds them.
 _DRAIN_SECONDS = 2
 
@@ -70,11 +72,12 @@ class _Conduct:
     async def run(self, request: ExecutionRequest, listener: OutputListener | None) -> None:
         """Runs the program to its end, or to the first bound it hits. When cancelled, the run is gone on return."""
         message = {"code": request.code, "script": str(request.script or ""), "args": request.args}
+        self.worker.begin(message)  # first: the program runs while we get ready to listen
         async with anyio.create_task_group() as tasks:
             for name, output in (("stdout", self.stdout), ("stderr", self.stderr)):
                 heard = partial(listener, name) if listener else None
                 tasks.start_soon(output.read, heard, self._too_much_output)
-            tasks.start_soon(self.worker.request, message, request.stdin)
+            tasks.start_soon(self.worker.feed, request.stdin)
             tasks.start_soon(self._read_report)
             tasks.start_soon(self._watch_bounds, request)
             try:
@@ -94,28 +97,32 @@ class _Conduct:
 
     async def _watch_bounds(self, request: ExecutionRequest) -> None:
         seconds = min(self.limits.wall_seconds, request.timeout_seconds or self.limits.wall_seconds)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch_usage)
-            with anyio.move_on_after(seconds) as deadline:
-                await self._stop.wait()
-            if deadline.cancelled_caught:
+        deadline = anyio.current_time() + seconds
+        while not self._stop.is_set():
+            left = deadline - anyio.current_time()
+            if left <= 0:
                 lowered = seconds < self.limits.wall_seconds
                 self.stop(LimitHit("time", round(seconds * 1000), "timeoutMs" if lowered else "EXECUTION_TIMEOUT_MS"))
-            tasks.cancel_scope.cancel()
+                break
+            with anyio.move_on_after(min(left, _LOOK_SECONDS)) as pause:
+                await self._stop.wait()
+            if pause.cancelled_caught and left > _LOOK_SECONDS:
+                exceeded = await anyio.to_thread.run_sync(self._look)
+                if exceeded is not None:
+                    self.stop(exceeded)
         await self.zygote.kill(self.worker)
 
-    async def _watch_usage(self) -> None:
+    def _look(self) -> LimitHit | None:
+        """The bound that the run has gone beyond by what it holds; blocks for a moment."""
         limits = self.limits
-        look = partial(memory.of_trees, self.worker.pids, self._temporary, most_processes=limits.processes)
-        while True:
-            await anyio.sleep(_LOOK_SECONDS)
-            usage = await anyio.to_thread.run_sync(look)
-            if usage.memory_bytes > limits.memory_bytes:
-                self.stop(LimitHit("memory", limits.memory_bytes // MEBIBYTE, "MAX_MEMORY_MB"))
-            if usage.processes > limits.processes:
-                self.stop(LimitHit("processes", limits.processes))
-            if await anyio.to_thread.run_sync(artifacts.disk_usage, self._own_directories) > limits.disk_bytes:
-                self.stop(LimitHit("disk", limits.disk_bytes))
+        usage = memory.of_trees(self.worker.pids, self._temporary, most_processes=limits.processes)
+        if usage.memory_bytes > limits.memory_bytes:
+            return LimitHit("memory", limits.memory_bytes // MEBIBYTE, "MAX_MEMORY_MB")
+        if usage.processes > limits.processes:
+            return LimitHit("processes", limits.processes)
+        if artifacts.disk_usage(self._own_directories) > limits.disk_bytes:
+            return LimitHit("disk", limits.disk_bytes)
+        return None
 
     def _too_much_output(self) -> None:
         self.stop(LimitHit("output", self.limits.kept_output_bytes))
@@ -223,6 +230,7 @@ class Runner:
             self._tasks.start_soon(self._remove, directory)
 
     async def _remove(self, directory: Path) -> None:
+        await anyio.sleep(_REMOVE_SECONDS)
         try:
             await anyio.to_thread.run_sync(artifacts.remove, directory)
         except OSError as error:  # the next start sweeps it

@@ -67,6 +67,7 @@ class Worker:
         self.theirs: list[int] = []
         self.stdin = self.stdout = self.stderr = -1
         self._channel: socket.socket | None = None
+        self._unsent = b""
 
     def open(self) -> None:
         """Makes its directories, its streams and its channel. Whatever was made, `close` closes.
@@ -102,11 +103,17 @@ class Worker:
             raise ValueError("the worker was never opened")
         return self._channel
 
-    async def request(self, message: dict[str, Any], stdin: bytes) -> None:
-        """Sends the program, then the whole of its standard input; a worker that reads neither is not waited for."""
+    def begin(self, message: dict[str, Any]) -> None:
+        """Sends the program, as far as the channel takes it at once: most begin to run here. `feed` sends the rest."""
         data = json.dumps(message).encode()
+        self._unsent = struct.pack("!I", len(data)) + data
+        with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+            self._unsent = self._unsent[self._open_channel().send(self._unsent) :]
+
+    async def feed(self, stdin: bytes) -> None:
+        """Sends the rest, then the whole of its standard input; a worker that reads neither is not waited for."""
         with suppress(BrokenPipeError, ConnectionResetError):
-            await self._write(self._open_channel().fileno(), struct.pack("!I", len(data)) + data)
+            await self._write(self._open_channel().fileno(), self._unsent)
         try:
             with suppress(BrokenPipeError):
                 await self._write(self.stdin, stdin)
@@ -150,10 +157,16 @@ class Worker:
             data += piece
         return bytes(data)
 
-    def end(self, exit_status: Exit | None, failure: str = "") -> None:
-        """Notes how it ended."""
-        self.exit, self.failure = exit_status, failure
-        self.ended.set()
+    def is_alone(self) -> bool:
+        """Whether the run's first process, to which the kernel gives every orphan of the run, has no child.
+
+        Once the worker has been waited for, that means that nothing of the program is left (see pid_namespaces(7)).
+        Where the kernel does not tell, it may not be.
+        """
+        try:
+            return not Path(f"/proc/{self.pids[0]}/task/{self.pids[0]}/children").read_text()
+        except (OSError, IndexError):
+            return False
 
     def close(self) -> None:
         """Closes every descriptor that is still open; those being read close with their reader."""

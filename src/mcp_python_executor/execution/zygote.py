@@ -50,7 +50,7 @@ class Engine:
 class _Event(BaseModel):
     """What a zygote tells: hostile input, for packages run in it. Times in seconds, `peak` in bytes."""
 
-    event: Literal["ready", "init", "forked", "exited", "failed"]
+    event: Literal["ready", "init", "forked", "exited", "ended", "failed"]
     id: str = ""
     reason: str = ""
     status: int = 0
@@ -181,16 +181,21 @@ class Zygote:
             return
         elif event.event in ("init", "forked"):
             worker.pids.append(pid)
+        elif event.event == "exited":
+            worker.exit = Exit(event.status, event.cpu, event.peak)
+            if worker.is_alone():
+                worker.ended.set()  # what is left is the run's first process, and that is ours
         else:
             del self._workers[worker.id]
-            ended = Exit(event.status, event.cpu, event.peak) if event.event == "exited" else None
-            worker.end(ended, event.reason)
+            worker.failure = event.reason
+            worker.ended.set()
             self._end_when_idle()
 
     def _lose_workers(self) -> None:
         self.alive = False
         for worker in self._workers.values():
-            worker.end(None, "its interpreter died")
+            worker.failure = "its interpreter died"
+            worker.ended.set()
         self._workers.clear()
         self._drop_spare()
 

@@ -23,6 +23,9 @@ log = structlog.get_logger()
 # Each is an interpreter with what it preloaded, some 10 to 100 MB, most of it shared with its workers.
 _MOST_ZYGOTES = 8
 
+# An answer leaves before the next spare is forked: rendering one takes about a millisecond.
+_ANSWER_SECONDS = 0.002
+
 # Surroundings, and whether packages are imported ahead.
 _Key = tuple[Surroundings, bool]
 
@@ -118,6 +121,7 @@ class Zygotes:
             started.set()
 
     async def _refill(self, zygote: Zygote) -> None:
+        await anyio.sleep(_ANSWER_SECONDS)
         try:
             await zygote.refill()
         except EngineError as error:

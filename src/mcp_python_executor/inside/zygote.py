@@ -7,8 +7,9 @@ It speaks with the server over one Unix socket of sequenced packets, JSON in eac
 
 the first with four descriptors, the worker's standard streams and its channel. It is told `ready`; `init` and `forked`,
 with the PID of the run's first process and of the worker as credentials, which the kernel checks and translates;
-`exited`, with the worker's wait status and usage; and `failed`. Run as `python -S`, this package's parent directory
-first on the path: what an environment's packages run at start (.pth files) waits until the zygote is confined.
+`exited`, with the worker's wait status and usage; `ended`, when nothing of the run is left; and `failed`. Run as
+`python -S`, this package's parent directory first on the path: what an environment's packages run at start (.pth files)
+waits until the zygote is confined.
 """
 
 from __future__ import annotations
@@ -131,12 +132,8 @@ class Zygote:
         return _Running(order["id"], tree.init, tree)
 
     def _finish(self, run: _Running) -> None:
-        """The worker has ended: whatever it left behind ends too, and only then is the server told."""
+        """The worker has ended, and the server is told; whatever it left behind ends too, and it is told again."""
         _, status, usage = os.wait4(run.pid, 0)
-        run.tree.close()
-        self._poll.unregister(run.ended)
-        os.close(run.ended)
-        del self._running[run.name]
         self.tell(
             {
                 "event": "exited",
@@ -146,6 +143,11 @@ class Zygote:
                 "peak": usage.ru_maxrss * 1024,
             }
         )
+        run.tree.close()
+        self._poll.unregister(run.ended)
+        os.close(run.ended)
+        del self._running[run.name]
+        self.tell({"event": "ended", "id": run.name})
 
     def tell(self, event: dict[str, Any], pid: int = 0) -> None:
         """Sends the server an event, with `pid` as credentials."""
@@ -181,6 +183,8 @@ def main() -> None:
     control.set_inheritable(False)
     config = json.loads(sys.argv.pop(1))
     del sys.path[0]  # where this package lies: no program sees it
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):  # a host under nohup has them ignored
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     zygote = Zygote(control, config)
     try:
