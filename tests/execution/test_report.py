@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_python_executor.errors import EngineError
-from mcp_python_executor.execution.report import Report, parse
+from mcp_python_executor.execution.report import Report, is_complete, parse
 
 PNG = b"\x89PNG\r\n\x1a\nrest"
 READY = {"ready": True}
@@ -46,6 +46,13 @@ def test_a_worker_without_walls_says_so_and_a_program_cannot_say_it_in_its_place
 def test_a_length_beyond_the_data_ends_the_reading():
     assert parse(framed(READY) + struct.pack("!I", 2**32 - 1) + b'{"result": "x"}') == Report(result="x")
     assert parse(b"\0\0") == Report()
+
+
+def test_two_messages_are_all_that_is_read():
+    whole = framed(READY, {"result": "1"})
+    assert [is_complete(whole[:size]) for size in range(len(whole))] == [False] * len(whole)
+    assert is_complete(whole)
+    assert is_complete(whole + b"more")
 
 
 @given(st.binary(max_size=300))

@@ -73,6 +73,16 @@ def parse(data: bytes) -> Report:
         return Report()
 
 
+def is_complete(data: bytes | bytearray) -> bool:
+    """Whether `data` holds all that `parse` reads: two messages."""
+    end = 0
+    for _ in range(2):
+        if len(data) < end + _LENGTH.size:
+            return False
+        end += _LENGTH.size + _LENGTH.unpack_from(data, end)[0]
+    return len(data) >= end
+
+
 def _next(data: bytes) -> tuple[bytes, bytes]:
     """The first message in `data`, and what follows it."""
     if len(data) < _LENGTH.size:

@@ -131,7 +131,7 @@ class Worker:
                 await anyio.wait_writable(descriptor)
 
     async def report(self) -> Report:
-        """What the worker reported, when its channel has ended.
+        """What the worker reported, once all of it has come.
 
         Raises:
             EngineError: the worker could not put up its walls, so nothing of the program ran.
@@ -144,7 +144,7 @@ class Worker:
     async def _read_channel(self) -> bytes:
         data = bytearray()
         channel = self._open_channel()
-        while len(data) <= _REPORT_BYTES:
+        while len(data) <= _REPORT_BYTES and not report.is_complete(data):
             try:
                 piece = channel.recv(_CHUNK)
             except BlockingIOError:
