@@ -89,6 +89,20 @@ class Bench:
 
         return Case(name, work, floor, rounds, warm_up=10, mark=mark)
 
+    def twice(self, rounds: int) -> Case:
+        """Two calls in a row: the second finds no worker that was forked ahead."""
+        once = self.program("print(1)", rounds)
+
+        async def work(number: int) -> None:
+            await once.work(number)
+            await once.work(number)
+
+        async def floor(number: int) -> None:
+            await once.floor(number)
+            await once.floor(number)
+
+        return Case("print(1) twice", work, floor, rounds, warm_up=10)
+
     def install(self, rounds: int) -> Case:
         """numpy into an environment that does not exist yet, by the tool and by uv."""
         choices = [few for size in range(len(SMALL), -1, -1) for few in combinations(SMALL, size)]
@@ -130,7 +144,7 @@ async def main(rounds: int, installs: int) -> None:
             await bench.settled()
             print(f"{'':16} {'median':>10} {'floor':>10} {'ratio':>7} {'mark':>6}")
             programs = [bench.program(program, rounds) for program in PROGRAMS]
-            for case in (*programs, bench.empty_call(rounds), bench.install(installs)):
+            for case in (*programs, bench.twice(rounds), bench.empty_call(rounds), bench.install(installs)):
                 print(row(case, await measure(case)), flush=True)
 
 

@@ -38,12 +38,9 @@ async def measure(case: Case) -> Figures:
     """The figures of `case`, its warm-up rounds left out."""
     figures = Figures()
     for number in range(case.warm_up + case.rounds):
-        seconds: dict[Step, float] = {}
-        for step in (case.work, case.floor) if number % 2 else (case.floor, case.work):
+        for step, seconds in ((case.floor, figures.floor), (case.work, figures.work)):
             began = time.perf_counter()
             await step(number)
-            seconds[step] = time.perf_counter() - began
-        if number >= case.warm_up:
-            figures.work.append(seconds[case.work])
-            figures.floor.append(seconds[case.floor])
+            if number >= case.warm_up:
+                seconds.append(time.perf_counter() - began)
     return figures
