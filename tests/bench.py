@@ -6,11 +6,12 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import anyio
+import coverage
 import pytest
 import uv
 
@@ -20,7 +21,7 @@ from mcp_python_executor.execution.surroundings import Surroundings, surrounding
 from mcp_python_executor.execution.zygote import Engine
 from mcp_python_executor.execution.zygotes import Zygotes, open_zygotes
 from mcp_python_executor.limits import Limits
-from mcp_python_executor.sandbox.probe import probe
+from mcp_python_executor.sandbox.probe import INSIDE, probe
 from mcp_python_executor.settings import Settings
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -57,6 +58,25 @@ def make_interpreter(directory: Path, *packages: str) -> Interpreter:
         subprocess.run([uv.find_uv_bin(), "pip", "install", "-q", "--python", python, *packages], check=True)
         subprocess.run([python, "-m", "compileall", "-q", directory / "lib"], check=False)
     return Interpreter(directory.name, python, directory, Path(base), platform.python_version())
+
+
+def measured(python: Path) -> Path:
+    """Where coverage is measured, an interpreter that measures what runs inside; behind walls it could not write."""
+    if "COVERAGE_RUN" not in os.environ:
+        return python
+    settings, wrapper = python.with_name("coveragerc"), python.with_name("measured")
+    settings.write_text(
+        "[run]\nbranch = true\nparallel = true\npatch = _exit\n"
+        f"data_file = {Path.cwd() / '.coverage'}\nsource = {INSIDE}\n"
+    )
+    packages = Path(coverage.__file__).parent.parent
+    wrapper.write_text(
+        "#!/bin/sh\nboot=$3\nshift 3\n"
+        f"export COVERAGE_PROCESS_START={settings} PYTHONPATH={packages}\n"
+        f'exec {python} -S -c "import coverage; coverage.process_startup(); $boot" "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    return wrapper
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +116,8 @@ def open_bench(tmp_path: Path, interpreter: Interpreter) -> OpenBench:
         runs = tmp_path / "runs"
         engine = Engine(walls.bubblewrap if isolation == "strict" else None, runs, limits or Limits())
         chosen = Settings(venvs_base_path=tmp_path / "venvs", **settings)
-        around = surroundings(chosen, within, script, os.environ)
+        chosen_python = within if isolation == "strict" else replace(within, python=measured(within.python))
+        around = surroundings(chosen, chosen_python, script, os.environ)
         async with anyio.create_task_group() as tasks, open_zygotes(engine) as zygotes:
             yield Bench(Runner(zygotes, tasks), zygotes, around)
 
