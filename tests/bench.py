@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,6 @@ class Bench:
     runner: Runner
     zygotes: Zygotes
     surroundings: Surroundings
-    results: list[ExecutionResult] = field(default_factory=list[ExecutionResult])
 
     async def run(self, code: str, *, listener: OutputListener | None = None, **request: Any) -> ExecutionResult:
         """Runs inline code; what is run must not fail by our fault."""
