@@ -88,7 +88,8 @@ async def _ended_by_signals() -> AsyncGenerator[None]:
     """What a terminal or a supervisor ends must leave nothing running: the body is cancelled, not killed."""
 
     async def watch() -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as numbers:
+        # SIGINT too: asyncio's own answer to it cancels once, and a library in between can take that for its own.
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as numbers:
             async for number in numbers:
                 error = ExecutorError(f"ended by {number.name}")
                 error.exit_status = SIGNALLED + number
