@@ -8,33 +8,8 @@ for `--die-with-parent` follows the thread that started it.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.sandbox.policy import NETWORK_FILES, SYSTEM_DIRECTORIES, SYSTEM_FILES, Policy
 
-# What programs need of the system, where it is: libraries, time zones, fonts, certificates, MIME types.
-_SYSTEM_DIRECTORIES = ("/bin", "/lib", "/lib32", "/lib64", "/sbin", "/usr")
-_SYSTEM_FILES = (
-    "/etc/alternatives",
-    "/etc/ca-certificates",
-    "/etc/fonts",
-    "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
-    "/etc/localtime",
-    "/etc/mime.types",
-    "/etc/pki/ca-trust",
-    "/etc/pki/tls/certs",
-    "/etc/ssl/certs",
-    "/etc/ssl/openssl.cnf",
-    "/etc/timezone",
-)
-_NETWORK_FILES = (
-    "/etc/gai.conf",
-    "/etc/host.conf",
-    "/etc/hosts",
-    "/etc/nsswitch.conf",
-    "/etc/resolv.conf",
-    "/etc/services",
-)
 # Every program sees this user: an id without capabilities, the same as root or as an ordinary user outside.
 _USER = ("--uid", "1000", "--gid", "1000")
 
@@ -64,13 +39,13 @@ def command(program: Path, policy: Policy, argv: Sequence[str], *, directory: Pa
 
 
 def _system(network: bool) -> Iterator[str]:
-    for name in _SYSTEM_DIRECTORIES:
+    for name in SYSTEM_DIRECTORIES:
         path = Path(name)
         if path.is_symlink():
             yield from ("--symlink", str(path.readlink()), name)
         elif path.is_dir():
             yield from ("--ro-bind", name, name)
-    for name in _SYSTEM_FILES + (_NETWORK_FILES if network else ()):
+    for name in SYSTEM_FILES + (NETWORK_FILES if network else ()):
         yield from ("--ro-bind-try", name, name)
     yield from ("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp")  # noqa: S108 - inside
 

@@ -5,6 +5,32 @@ from pathlib import Path
 
 _SYSTEM = Path("/usr")
 
+# What programs need of the system, where it is: libraries, time zones, fonts, certificates, MIME types.
+SYSTEM_DIRECTORIES = ("/bin", "/lib", "/lib32", "/lib64", "/sbin", "/usr")
+SYSTEM_FILES = (
+    "/etc/alternatives",
+    "/etc/ca-certificates",
+    "/etc/fonts",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/pki/ca-trust",
+    "/etc/pki/tls/certs",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/timezone",
+)
+NETWORK_FILES = (
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/resolv.conf",
+    "/etc/services",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
