@@ -21,7 +21,7 @@ from mcp_python_executor.execution.surroundings import Surroundings, surrounding
 from mcp_python_executor.execution.zygote import Engine
 from mcp_python_executor.execution.zygotes import Zygotes, open_zygotes
 from mcp_python_executor.limits import Limits
-from mcp_python_executor.sandbox.probe import INSIDE, probe
+from mcp_python_executor.sandbox.probe import INSIDE, Confinement, probe
 from mcp_python_executor.settings import Settings
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -105,15 +105,18 @@ def open_bench(tmp_path: Path, interpreter: Interpreter) -> OpenBench:
     async def opened(
         *,
         isolation: str = "strict",
+        confinement: Confinement | None = None,
         limits: Limits | None = None,
         within: Interpreter = interpreter,
         script: Path | None = None,
         **settings: Any,
     ) -> AsyncGenerator[Bench]:
-        walls = await probe()
-        assert walls.strict, walls.missing
+        if confinement is None and isolation == "strict":
+            walls = await probe()
+            confinement = walls.confinement
+            assert confinement, walls.missing
         runs = tmp_path / "runs"
-        engine = Engine(walls.bubblewrap if isolation == "strict" else None, runs, limits or Limits())
+        engine = Engine(confinement or Confinement(), runs, limits or Limits())
         chosen = Settings(venvs_base_path=tmp_path / "venvs", **settings)
         chosen_python = within if isolation == "strict" else replace(within, python=measured(within.python))
         around = surroundings(chosen, chosen_python, script, os.environ)

@@ -7,6 +7,7 @@ import pytest
 
 from mcp_python_executor.errors import ExecutorError, InvalidArgument, SettingsError, StoreError, WallsMissing
 from mcp_python_executor.execution.model import ExecutionRequest, Status
+from mcp_python_executor.sandbox.probe import Wall, Walls
 from mcp_python_executor.service import Service, open_service
 from mcp_python_executor.settings import Isolation, Settings
 
@@ -72,7 +73,12 @@ async def test_a_script_runs_where_it_lies(tmp_path: Path):
 
 
 async def test_without_walls_strict_refuses_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
+    too_few = Walls((Wall("bubblewrap", False, "not installed", "install it: apt-get install bubblewrap"),), None, 0)
+
+    async def probe() -> Walls:
+        return too_few
+
+    monkeypatch.setattr("mcp_python_executor.service.probe", probe)
     async with opened(tmp_path) as service:
         with pytest.raises(WallsMissing, match=r"bubblewrap: not installed; install it: .*ISOLATION=none"):
             await service.execute(request("1"))

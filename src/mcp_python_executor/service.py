@@ -22,7 +22,7 @@ from mcp_python_executor.execution.zygotes import Zygotes, open_zygotes
 from mcp_python_executor.health import Health
 from mcp_python_executor.sandbox import bubblewrap
 from mcp_python_executor.sandbox.policy import Policy
-from mcp_python_executor.sandbox.probe import Walls, probe
+from mcp_python_executor.sandbox.probe import Confinement, Walls, probe
 from mcp_python_executor.settings import Isolation, Settings
 from mcp_python_executor.venvs import requirements
 from mcp_python_executor.venvs.model import Generation, venv_name
@@ -37,6 +37,7 @@ class Service:
     def __init__(self, settings: Settings, walls: Walls, venvs: Venvs, zygotes: Zygotes, runner: Runner) -> None:
         self.settings, self.walls, self.venvs = settings, walls, venvs
         self._zygotes, self._runner = zygotes, runner
+        self.confinement = zygotes.engine.confinement
         self._started = time.monotonic()
         # Those of the latest environment that ran inline code: the next call is likely to be for the same.
         self._inline: dict[Generation, Surroundings] = {}
@@ -166,10 +167,9 @@ async def open_service(settings: Settings) -> AsyncGenerator[Service]:
         may_build=walls.bubblewrap is not None or settings.isolation is Isolation.NONE,
     ) as venvs:
         with open_runs(settings.venvs_base_path / ".runs") as runs:
-            outer = walls.bubblewrap if settings.isolation is Isolation.STRICT else None
             async with (
                 anyio.create_task_group() as tasks,
-                open_zygotes(Engine(outer, runs, settings.limits)) as zygotes,
+                open_zygotes(Engine(_confinement(settings, walls), runs, settings.limits)) as zygotes,
             ):
                 service = Service(settings, walls, venvs, zygotes, Runner(zygotes, tasks))
                 tasks.start_soon(service.ensure_default, packages)
@@ -177,6 +177,12 @@ async def open_service(settings: Settings) -> AsyncGenerator[Service]:
                     yield service
                 finally:
                     tasks.cancel_scope.cancel()
+
+
+def _confinement(settings: Settings, walls: Walls) -> Confinement:
+    """What runs are put behind. Where `strict` can't be met there are none: it refuses before one begins."""
+    strict = settings.isolation is Isolation.STRICT
+    return walls.confinement if strict and walls.confinement else Confinement()
 
 
 def _check_default_name(name: str) -> None:

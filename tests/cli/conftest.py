@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 COMMAND = [sys.executable, "-m", "mcp_python_executor"]
 # Generous: a command that takes this long hangs.
 SECONDS = 120
+WITHOUT_LANDLOCK = [sys.executable, str(Path(__file__).parent.parent / "without_landlock.py")]
 
 
 @pytest.fixture
@@ -26,11 +27,13 @@ def environment(base: Path) -> dict[str, str]:
 
 @pytest.fixture
 def command(environment: dict[str, str]) -> Command:
-    """Runs the command line with arguments, an input and additional variables."""
+    """Runs the command line with arguments, an input and additional variables; `below` is a command to run it by."""
 
-    def run(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, stdin: str = "", below: Sequence[str] = (), **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*COMMAND, *arguments],
+            [*below, *COMMAND, *arguments],
             input=stdin,
             env=environment | variables,
             capture_output=True,

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import WITHOUT_LANDLOCK, Command
 
 
 def test_venv_list_shows_a_table(command: Command):
@@ -28,8 +28,16 @@ def test_doctor_says_which_walls_stand(command: Command):
     assert json.loads(command("doctor", "--json").stdout)["strict"] is True
 
 
-def test_doctor_says_how_to_get_a_missing_wall_and_fails(command: Command, without_bubblewrap: str):
+@pytest.mark.usefixtures("walls")
+def test_doctor_says_what_programs_miss_where_fewer_walls_stand(command: Command, without_bubblewrap: str):
     done = command("doctor", PATH=without_bubblewrap)
+    assert done.returncode == 0
+    assert re.search(r"^MISSING +bubblewrap: not installed\n +install it: ", done.stdout, re.MULTILINE)
+    assert "programs run behind landlock, seccomp. While a wall above is missing they have no /dev/shm" in done.stdout
+
+
+def test_doctor_says_how_to_get_a_missing_wall_and_fails(command: Command, without_bubblewrap: str):
+    done = command("doctor", below=WITHOUT_LANDLOCK, PATH=without_bubblewrap)
     assert done.returncode == 1
     assert re.search(r"^MISSING +bubblewrap: not installed\n +install it: ", done.stdout, re.MULTILINE)
     assert "--isolation none" in done.stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import COMMAND, SECONDS, Command
+from tests.cli.conftest import COMMAND, SECONDS, WITHOUT_LANDLOCK, Command
 
 pytestmark = pytest.mark.usefixtures("walls")
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("walls")
 def test_a_program_runs_and_the_walls_it_ran_behind_are_told(command: Command):
     done = command("run", "-c", "print(6 * 7)")
     assert (done.returncode, done.stdout) == (0, "42\n")
-    told = r"mcp-python-executor: ok in \d+ ms, venv 'default', behind bubblewrap, .*seccomp\n"
+    told = r"mcp-python-executor: ok in \d+ ms, venv 'default', behind bubblewrap, namespaces, landlock, seccomp\n"
     assert re.fullmatch(told, done.stderr)
 
 
@@ -92,11 +92,19 @@ def test_an_environment_that_does_not_exist_is_told_with_those_that_do(command: 
 def test_without_walls_a_program_is_refused_with_what_to_install_and_the_other_way(
     command: Command, without_bubblewrap: str
 ):
-    done = command("run", "-c", "print('ran')", PATH=without_bubblewrap)
+    done = command("run", "-c", "print('ran')", below=WITHOUT_LANDLOCK, PATH=without_bubblewrap)
     assert (done.returncode, done.stdout) == (69, "")
     assert len(done.stderr.splitlines()) == 1
     assert "bubblewrap" in done.stderr
     assert "--isolation none" in done.stderr
+
+
+@pytest.mark.usefixtures("walls")
+def test_without_bubblewrap_the_other_walls_stand_and_are_told(command: Command, without_bubblewrap: str):
+    done = command("run", "-c", "print(open('/etc/passwd').read())", PATH=without_bubblewrap)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "PermissionError" in done.stderr
+    assert done.stderr.endswith("behind landlock, seccomp\n")
 
 
 def test_isolation_none_runs_without_walls_and_says_so(command: Command, without_bubblewrap: str):

@@ -19,8 +19,10 @@ def machine(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def verdict(machine: str, name: str, *arguments: int, network: bool = False, zygote: bool = False) -> int:
-    program = seccomp.program(machine, network=network, zygote=zygote)
+def verdict(
+    machine: str, name: str, *arguments: int, network: bool = False, zygote: bool = False, mounts: bool = True
+) -> int:
+    program = seccomp.program(machine, network=network, zygote=zygote, mounts=mounts)
     return bpf.run(program, ARCHITECTURES[machine], syscalls.numbers(machine)[name], arguments)
 
 
@@ -53,7 +55,7 @@ def test_a_zygote_may_do_nothing_else_that_a_worker_may_not(machine: str):
 
 
 def test_a_call_that_is_newer_than_the_table_is_not_there(machine: str):
-    program = seccomp.program(machine, network=False, zygote=False)
+    program = seccomp.program(machine, network=False)
     assert bpf.run(program, ARCHITECTURES[machine], UNKNOWN_CALL) == bpf.ERRNO | errno.ENOSYS
     assert verdict(machine, "clone3") == bpf.ERRNO | errno.ENOSYS
     assert verdict(machine, "memfd_create") == bpf.ERRNO | errno.ENOSYS
@@ -61,14 +63,14 @@ def test_a_call_that_is_newer_than_the_table_is_not_there(machine: str):
 
 
 def test_another_architecture_kills(machine: str):
-    program = seccomp.program(machine, network=False, zygote=False)
+    program = seccomp.program(machine, network=False)
     for other in (0x40000003, 0x40000028, 0xC000003E, 0xC00000B7):
         if other != ARCHITECTURES[machine]:
             assert bpf.run(program, other, 0) == bpf.KILL
 
 
 def test_the_x32_table_kills():
-    program = seccomp.program("x86_64", network=False, zygote=False)
+    program = seccomp.program("x86_64", network=False)
     assert bpf.run(program, ARCHITECTURES["x86_64"], 0x40000000) == bpf.KILL
 
 
@@ -112,6 +114,38 @@ def test_addresses_are_for_the_network(machine: str, name: str):
 def test_a_terminal_is_not_typed_into(machine: str):
     assert verdict(machine, "ioctl", 0, 0x5412) == bpf.ERRNO | errno.EPERM
     assert verdict(machine, "ioctl", 0, 0x5401) == bpf.ALLOW
+
+
+@pytest.mark.parametrize("name", ["fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "utimensat"])
+def test_without_mounts_a_change_of_modes_owners_and_times_is_answered_as_done(machine: str, name: str):
+    assert verdict(machine, name, mounts=False) == bpf.ERRNO
+    assert verdict(machine, name) == bpf.ALLOW
+
+
+@pytest.mark.parametrize("name", ["fsetxattr", "lgetxattr", "listxattr", "removexattr"])
+def test_without_mounts_no_file_has_attributes(machine: str, name: str):
+    assert verdict(machine, name, mounts=False) == bpf.ERRNO | errno.EOPNOTSUPP
+
+
+@pytest.mark.parametrize("name", ["shmget", "shmat", "semget", "semop", "msgget", "mq_open"])
+def test_without_namespaces_there_are_no_shared_objects(machine: str, name: str):
+    assert verdict(machine, name, mounts=False) == bpf.ERRNO | errno.ENOSYS
+
+
+@pytest.mark.parametrize("name", ["prlimit64", "sched_setaffinity", "sched_setscheduler", "setpriority", "ioprio_set"])
+def test_without_namespaces_only_a_process_changes_its_own_limits_and_priority(machine: str, name: str):
+    own = (1, 0) if name == "ioprio_set" else (0, 0)
+    other = (own[0], 77) if name in ("setpriority", "ioprio_set") else (77, 0)
+    assert verdict(machine, name, *own, mounts=False) == bpf.ALLOW
+    assert verdict(machine, name, *other, mounts=False) == bpf.ERRNO | errno.EPERM
+    assert verdict(machine, name, *other) == bpf.ALLOW
+
+
+def test_without_mounts_all_else_is_decided_as_with_them(machine: str):
+    changed = {
+        name for name in syscalls.numbers(machine) if verdict(machine, name, mounts=False) != verdict(machine, name)
+    }
+    assert changed <= set(seccomp.unmounted_checks())
 
 
 @pytest.mark.parametrize(

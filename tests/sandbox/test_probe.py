@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_python_executor.sandbox.probe import Wall, Walls, probe
+from mcp_python_executor.sandbox.probe import Confinement, Wall, Walls, choose_confinement, probe
 
 pytestmark = pytest.mark.anyio
 
@@ -17,7 +17,6 @@ def test_every_wall_stands_where_the_tests_run(walls: Walls):
 async def test_without_bubblewrap_the_way_to_get_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     walls = await probe()
-    assert not walls.strict
     assert walls.bubblewrap is None
     assert "bubblewrap: not installed; install it: " in walls.missing
 
@@ -28,7 +27,6 @@ async def test_a_bubblewrap_that_does_not_work_is_no_wall(monkeypatch: pytest.Mo
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     walls = await probe()
-    assert not walls.strict
     assert walls.bubblewrap is None
     assert "fails: bwrap: setting up uid map: Permission denied" in walls.missing
 
@@ -38,3 +36,36 @@ def test_what_is_missing_is_one_line_with_its_remedy():
         (Wall("a", True, "fine"), Wall("b", False, "gone", "get it"), Wall("c", False, "old", "renew")), None, 3
     )
     assert walls.missing == "b: gone; get it; c: old; renew"
+
+
+BWRAP = Path("/usr/bin/bwrap")
+FULL = Confinement(BWRAP, namespaces=True, landlock=True, seccomp=True)
+BY_BUBBLEWRAP = Confinement(BWRAP, landlock=True, seccomp=True)
+BY_LANDLOCK = Confinement(landlock=True, seccomp=True)
+
+
+@pytest.mark.parametrize(
+    ("bubblewrap", "namespaces", "abi", "seccomp", "chosen"),
+    [
+        (BWRAP, True, 7, True, FULL),
+        (BWRAP, True, 1, True, FULL),
+        (BWRAP, False, 6, True, BY_BUBBLEWRAP),
+        (BWRAP, False, 5, True, None),
+        (None, True, 6, True, BY_LANDLOCK),
+        (None, False, 6, True, BY_LANDLOCK),
+        (None, True, 5, True, None),
+        (BWRAP, True, 0, True, None),
+        (BWRAP, True, 7, False, None),
+        (None, False, 0, False, None),
+    ],
+)
+def test_what_strict_is_met_by(
+    bubblewrap: Path | None, namespaces: bool, abi: int, seccomp: bool, chosen: Confinement | None
+):
+    assert choose_confinement(bubblewrap, namespaces=namespaces, landlock_abi=abi, seccomp=seccomp) == chosen
+
+
+def test_a_plain_process_is_not_strict():
+    assert not Confinement().strict
+    assert BY_LANDLOCK.strict
+    assert FULL.names == ["bubblewrap", "namespaces", "landlock", "seccomp"]

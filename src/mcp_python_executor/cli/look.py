@@ -12,6 +12,11 @@ from mcp_python_executor.sandbox.probe import Walls, probe
 from mcp_python_executor.service import open_service
 from mcp_python_executor.settings import Isolation, Settings
 
+_WITHOUT_NAMESPACES = (
+    "While a wall above is missing they have no /dev/shm, no locks that processes share and no file modes of "
+    "their own; without bubblewrap, packages that exist only as source are not installed either."
+)
+
 
 def venv_list(options: argparse.Namespace) -> int:
     """Shows the environments."""
@@ -59,8 +64,9 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def _verdict(walls: Walls, settings: Settings) -> str:
-    if walls.strict:
-        return "This machine offers all the walls that ISOLATION=strict needs."
+    if walls.confinement is not None:
+        verdict = f"ISOLATION=strict can be met: programs run behind {', '.join(walls.confinement.names)}."
+        return verdict if walls.confinement.namespaces else f"{verdict} {_WITHOUT_NAMESPACES}"
     refuses = settings.isolation == Isolation.STRICT
     return (
         "ISOLATION=strict cannot be met: "

@@ -18,9 +18,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from mcp_python_executor.cli.terminal import PROGRAM, SIGNALLED, note, open_terminal, say, write
 from mcp_python_executor.errors import ExecutorError, InvalidArgument
 from mcp_python_executor.execution.model import Artifact, ExecutionRequest, ExecutionResult, OutputListener, Status
-from mcp_python_executor.sandbox.probe import Walls
+from mcp_python_executor.sandbox.probe import Confinement
 from mcp_python_executor.service import Service, open_service
-from mcp_python_executor.settings import Isolation, Settings
+from mcp_python_executor.settings import Settings
 
 # As coreutils' timeout(1) answers.
 _TIMED_OUT = 124
@@ -67,7 +67,7 @@ async def _execute(settings: Settings, request: ExecutionRequest) -> ExecutionRe
             result = await service.execute(request, listener)
         for file in result.files:
             note(f"wrote {await _kept(service, result, file)} ({file.size:,} bytes)")
-        _report(result, service.walls)
+        _report(result, service.confinement)
     return result
 
 
@@ -125,7 +125,7 @@ async def _write_out(pieces: MemoryObjectReceiveStream[tuple[str, str]]) -> None
                 await anyio.to_thread.run_sync(write, 1 if stream == "stdout" else 2, text, abandon_on_cancel=True)
 
 
-def _report(result: ExecutionResult, walls: Walls) -> None:
+def _report(result: ExecutionResult, confinement: Confinement) -> None:
     """What the program's own output does not tell, on standard error; a last expression's value on standard output."""
     if result.result is not None:
         say(result.result)
@@ -136,10 +136,7 @@ def _report(result: ExecutionResult, walls: Walls) -> None:
     if result.limit is not None:
         way_out = f"; raise it with {result.limit.setting}" if result.limit.setting else ""
         note(f"hit the limit {result.limit.name}={result.limit.value:g}{way_out}")
-    if result.isolation == Isolation.NONE:
-        behind = "without walls"
-    else:
-        behind = "behind " + ", ".join(wall.name for wall in walls.walls if wall.stands)
+    behind = f"behind {', '.join(confinement.names)}" if confinement.strict else "without walls"
     note(f"{result.status} in {result.duration_seconds * 1000:.0f} ms, venv {result.venv_name!r}, {behind}")
 
 

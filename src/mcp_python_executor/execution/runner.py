@@ -46,7 +46,7 @@ class _Conduct:
     """One run under way: what its outputs and its report say so far, and which bound ended it."""
 
     def __init__(
-        self, zygote: Zygote, worker: Worker, limits: Limits, surroundings: Surroundings, *, strict: bool
+        self, zygote: Zygote, worker: Worker, limits: Limits, surroundings: Surroundings, *, own_temporary: bool
     ) -> None:
         self.zygote, self.worker, self.limits = zygote, worker, limits
         self.roots = {"work": worker.work, "output": surroundings.output or worker.output}
@@ -56,8 +56,8 @@ class _Conduct:
         self.stdout = Output(worker.stdout, worker.directory / "stdout", inline=inline, kept=kept)
         self.stderr = Output(worker.stderr, worker.directory / "stderr", inline=inline, kept=kept)
         worker.stdout = worker.stderr = -1  # each output closes its own
-        self._own_directories = (worker.work, worker.output)
-        self._temporary = _TEMPORARY if strict else ()
+        self._own_directories = worker.places
+        self._temporary = _TEMPORARY if own_temporary else ()
         self.report = Report()
         self.failure: EngineError | None = None
         self.limit: LimitHit | None = None
@@ -161,8 +161,8 @@ class Runner:
         code = None if request.script else request.code
         async with self._turn(), self._zygotes.worker(surroundings, code) as (zygote, worker):
             queued = time.perf_counter() - arrived
-            strict = self._zygotes.engine.strict
-            conduct = _Conduct(zygote, worker, self._limits, surroundings, strict=strict)
+            own_temporary = self._zygotes.engine.confinement.namespaces
+            conduct = _Conduct(zygote, worker, self._limits, surroundings, own_temporary=own_temporary)
             try:
                 await conduct.run(request, listener)
             except BaseException:
@@ -211,7 +211,7 @@ class Runner:
             files=files,
             pictures=conduct.report.images,
             limit=conduct.limit,
-            isolation="strict" if self._zygotes.engine.strict else "none",
+            isolation="strict" if self._zygotes.engine.confinement.strict else "none",
             duration_seconds=time.perf_counter() - conduct.began,
             cpu_seconds=worker.exit.cpu_seconds,
             peak_memory_bytes=worker.exit.peak_memory_bytes,

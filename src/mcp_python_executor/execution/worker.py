@@ -69,6 +69,11 @@ class Worker:
         self._channel: socket.socket | None = None
         self._unsent = b""
 
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Where the program may write in its directory; the last two only where it has no /tmp of its own."""
+        return self.work, self.output, self.directory / "home", self.directory / "tmp"
+
     def open(self) -> None:
         """Makes its directories, its streams and its channel. Whatever was made, `close` closes.
 

@@ -22,29 +22,23 @@ from mcp_python_executor.execution.worker import Exit, Worker
 from mcp_python_executor.limits import Limits
 from mcp_python_executor.process import owned
 from mcp_python_executor.sandbox import bubblewrap
-from mcp_python_executor.sandbox.probe import INSIDE, bootstrap, init_program
+from mcp_python_executor.sandbox.policy import readable
+from mcp_python_executor.sandbox.probe import INSIDE, Confinement, bootstrap, init_program
 
 _START_SECONDS = 60
 _END_SECONDS = 2
 _MESSAGE_BYTES = 65_536
 _COMPLAINT_BYTES = 4096
 _CREDENTIALS = struct.Struct("iII")
-# What a worker may read beside its policy: the system, as far as the outer wall shows it.
-_SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/usr")
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What all zygotes of a server share. `bubblewrap` None means ISOLATION=none; `runs` holds runs' directories."""
+    """What all zygotes of a server share; `runs` holds runs' directories."""
 
-    bubblewrap: Path | None
+    confinement: Confinement
     runs: Path
     limits: Limits
-
-    @property
-    def strict(self) -> bool:
-        """Whether programs run behind walls."""
-        return self.bubblewrap is not None
 
 
 class _Event(BaseModel):
@@ -115,25 +109,32 @@ class Zygote:
         argv = [str(self._surroundings.interpreter.python), *bootstrap("zygote"), control, json.dumps(self._config())]
         # What is imported ahead finds a home too, at the place where programs have theirs.
         environment = (*policy.environment, ("HOME", self._home(self._directory)))
-        if self._engine.bubblewrap is None:
+        program = self._engine.confinement.bubblewrap
+        if program is None:
             return argv, dict(environment)
         walled = replace(policy, read=(INSIDE, *policy.read), write=(self._directory, *policy.write))
-        return bubblewrap.command(self._engine.bubblewrap, walled, argv), dict(environment)
+        return bubblewrap.command(program, walled, argv), dict(environment)
 
     def _config(self) -> dict[str, Any]:
-        policy, limits = self._surroundings.policy, self._engine.limits
+        policy, limits, confinement = self._surroundings.policy, self._engine.limits, self._engine.confinement
+        outer = confinement.bubblewrap is not None
+        read, look = readable(policy, walled=outer)
         return {
-            "strict": self._engine.strict,
+            "walls": [name for name in ("namespaces", "landlock", "seccomp") if getattr(confinement, name)],
             "network": policy.network,
+            # The outer wall is what keeps them from the host while they are imported.
+            "packages_in_worker": confinement.strict and not outer,
             "preload": sorted(self.modules),
             "init": init_program(),
             "runs": str(self._directory),
-            "read": [*map(str, policy.read), *_SYSTEM],
+            "read": [str(path) for path in read],
+            "look": [str(path) for path in look],
             "keep": [str(path) for path in (*policy.read, *policy.write, INSIDE)],
             "limits": {
                 "open_files": limits.open_files,
                 "file_bytes": limits.file_bytes,
-                "processes": limits.processes,
+                # Elsewhere the kernel counts all the user's processes (see RLIMIT_NPROC in getrlimit(2)).
+                "processes": limits.processes if outer else 0,
                 "temporary_bytes": limits.temporary_bytes,
             },
         }
@@ -249,13 +250,18 @@ class Zygote:
             "write": [str(worker.work), str(output), *map(str, self._surroundings.policy.write)],
             "environment": {
                 "HOME": self._home(worker.directory),
-                "TMPDIR": "/tmp" if self._engine.strict else str(worker.directory / "tmp"),  # noqa: S108 - its own
+                "TMPDIR": "/tmp" if self._own_temporary else str(worker.directory / "tmp"),  # noqa: S108 - its own
                 "OUTPUT_PATH": str(output),
             },
         }
 
     def _home(self, directory: Path) -> str:
-        return "/tmp/home" if self._engine.strict else str(directory / "home")  # noqa: S108 - the run's own
+        return "/tmp/home" if self._own_temporary else str(directory / "home")  # noqa: S108 - the run's own
+
+    @property
+    def _own_temporary(self) -> bool:
+        """Whether each run has a /tmp of its own."""
+        return self._engine.confinement.namespaces
 
     async def kill(self, worker: Worker) -> None:
         """Ends the worker's whole run; when the zygote does not, it ends itself and all its runs with it."""

@@ -74,8 +74,12 @@ def _restrict(ruleset: int) -> None:
         os.close(ruleset)
 
 
-def restrict(read: list[str], write: list[str], devices: list[str], *, network: bool) -> None:
+def restrict(
+    read: list[str], write: list[str], devices: list[str], *, network: bool, look: list[str] | None = None
+) -> None:
     """Leaves the calling thread `read` to read and execute, `write` to change and `devices` to read and write.
+
+    Directories of `look` can be listed, with all below them, and not read.
 
     TCP ports go unless `network`; signals and abstract sockets beyond the thread's own domain go where the kernel
     can. It must have set no_new_privs, and be the only thread: Landlock binds one thread and what it starts.
@@ -90,6 +94,8 @@ def restrict(read: list[str], write: list[str], devices: list[str], *, network: 
     ruleset = _ruleset(version, known, network=network)
     for path in read:
         _allow(ruleset, path, _READ & known)
+    for path in look or []:
+        _allow(ruleset, path, _READ_DIR & known)
     for path in write:
         _allow(ruleset, path, _WRITE & known)
     for path in devices:

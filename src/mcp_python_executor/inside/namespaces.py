@@ -108,11 +108,11 @@ class Run:
         os.close(self._hold)
 
 
-def own_mounts(sizes: dict[str, int], keep: list[str]) -> None:
+def own_mounts(sizes: dict[str, int], keep: list[str]) -> bool:
     """In the worker: its own IPC objects, and an empty tmpfs at each directory of `sizes`, of at most so many bytes.
 
-    `keep` stays visible below them. Also its own /proc, where the kernel permits: not below a bubblewrap that root
-    started, which covers parts of it.
+    `keep` stays visible below them. Gives whether it has a /proc of its own too. Where the kernel permits: not below a
+    bubblewrap that root started, which covers parts of it.
 
     Raises:
         OSError: the kernel refused.
@@ -126,7 +126,7 @@ def own_mounts(sizes: dict[str, int], keep: list[str]) -> None:
         _checked(_libc.mount(b"tmpfs", directory.encode(), b"tmpfs", flags, options), f"mount {directory}")
         for path, place in kept:
             _bring_back(path, place)
-    _libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None)
+    return _libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None) == 0
 
 
 def _bring_back(path: str, place: int) -> None:

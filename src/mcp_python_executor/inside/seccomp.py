@@ -52,6 +52,21 @@ _SOCKETS = """
     socketpair sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown getsockname getpeername setsockopt getsockopt
 """
 _NETWORK = "bind listen accept accept4 connect"
+# Where no mount keeps a program from them: Landlock covers none of these (landlock-lsm/linux#11). Answered as done and
+# not done, for shutil.copy, tempfile and zipfile give up when they are refused.
+_ANSWERED_AS_DONE = """
+    chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat
+"""
+# Answered as by a file system without extended attributes.
+_ATTRIBUTES = """
+    setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr
+    fremovexattr
+"""
+# Objects that other processes share: without an IPC namespace of its own a program has none.
+_SHARED_OBJECTS = """
+    shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl mq_open mq_unlink
+    mq_timedsend mq_timedreceive mq_notify mq_getsetattr
+"""
 _WORKER = (_FILES + _MEMORY + _PROCESSES + _TIME_AND_EVENTS + _SOCKETS).split()
 # What a zygote needs to give each run namespaces and mounts of its own; a worker gives them up.
 _ZYGOTE = [*_WORKER, "unshare", "setns", "mount", "capset"]
@@ -68,9 +83,13 @@ _NOT_FOR_CLONE = (
     0x00008000 | 0x00000080 | 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 )
 _SET_ID_BITS = 0o6000
+_PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
+_SCHEDULING = "sched_setparam sched_setscheduler sched_setaffinity sched_setattr"
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_TYPE, _SOCK_STREAM, _SOCK_SEQPACKET = 0xF, 1, 5
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+# Ioctls that no program has use for: typing into a terminal (TIOCSTI, TIOCLINUX), and changing what belongs to a file
+# that is open for reading alone (FS_IOC_SETFLAGS, its 32-bit form, FS_IOC_SETVERSION, FS_IOC_FSSETXATTR).
+_IOCTLS_REFUSED = (0x5412, 0x541C, 0x40086602, 0x40046602, 0x40087602, 0x401C5820)
 _PERSONALITY_QUERY = 0xFFFFFFFF
 # prctl(2) options that change only how the caller itself runs: PDEATHSIG, DUMPABLE (reading), NAME, TIMING, SECCOMP,
 # CAPBSET (reading), TIMERSLACK, CHILD_SUBREAPER, NO_NEW_PRIVS, THP_DISABLE, SET_VMA (a mapping's name).
@@ -105,6 +124,29 @@ def _never(index: int, values: tuple[int, ...], error: int) -> list[Instruction]
     return [_argument(index), *tests, _one(_RETURN, _ALLOW), _fail(error)]
 
 
+def _when(arguments: dict[int, int], error: int) -> list[Instruction]:
+    """Allowed where each of `arguments`, by index, has the value that stands there."""
+    code: list[Instruction] = []
+    for index, value in arguments.items():
+        code += [_argument(index), _one(_JUMP_EQUAL, value, 1, 0), _fail(error)]
+    return [*code, _one(_RETURN, _ALLOW)]
+
+
+def unmounted_checks() -> dict[str, list[Instruction]]:
+    """What stands in for mounts and namespaces of the run's own, by the call's name."""
+    itself = {0: 0}
+    return {
+        **{name: [_fail(0)] for name in _ANSWERED_AS_DONE.split()},
+        **{name: [_fail(errno.EOPNOTSUPP)] for name in _ATTRIBUTES.split()},
+        **{name: [_fail(errno.ENOSYS)] for name in _SHARED_OBJECTS.split()},
+        "inotify_add_watch": [_fail(errno.EPERM)],
+        "prlimit64": _when(itself, errno.EPERM),
+        "setpriority": _when({0: _PRIO_PROCESS, 1: 0}, errno.EPERM),
+        "ioprio_set": _when({0: _IOPRIO_WHO_PROCESS, 1: 0}, errno.EPERM),
+        **{name: _when(itself, errno.EPERM) for name in _SCHEDULING.split()},
+    }
+
+
 def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
     """What each call with checked arguments does, by name.
 
@@ -115,7 +157,7 @@ def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
         "socket": _only(0, families, errno.EACCES),
         # A datagram socket of a pair can send to any path; these two stay with each other.
         "socketpair": _only(1, (_SOCK_STREAM, _SOCK_SEQPACKET), errno.EACCES, mask=_SOCK_TYPE),
-        "ioctl": _never(1, (_TIOCSTI, _TIOCLINUX), errno.EPERM),
+        "ioctl": _never(1, _IOCTLS_REFUSED, errno.EPERM),
         "personality": _only(0, (0, _PERSONALITY_QUERY), errno.EPERM),
         "memfd_create": [_fail(errno.ENOSYS)],  # memory that no process holds is nobody's to be counted
         "clone3": [_fail(errno.ENOSYS)],  # its flags are out of a filter's reach; libraries fall back to clone
@@ -156,16 +198,18 @@ def _in_ranges(numbers: list[int], verdict: Instruction) -> list[Instruction]:
     return code
 
 
-def program(machine: str, *, network: bool, zygote: bool) -> bytes:
+def program(machine: str, *, network: bool, zygote: bool = False, mounts: bool = True) -> bytes:
     """The filter for `machine` as an array of struct sock_filter.
 
-    `network` opens Internet sockets; `zygote` leaves the calls by which a zygote makes namespaces.
+    `network` opens Internet sockets; `zygote` leaves the calls by which a zygote makes namespaces. Without `mounts` and
+    namespaces of the run's own it also keeps what these keep from the program.
 
     Raises:
         OSError: no filter can be made for this machine.
     """
     number = syscalls.numbers(machine)
-    checks = {name: code for name, code in _checks(network, zygote).items() if name in number}
+    wanted = {**_checks(network, zygote), **({} if mounts else unmounted_checks())}
+    checks = {name: code for name, code in wanted.items() if name in number}
     names = [*(_ZYGOTE if zygote else _WORKER), *(_NETWORK.split() if network else ())]
     allowed = [number[name] for name in names if name in number and name not in checks]
     code = [_one(_LOAD, _ARCHITECTURE), _one(_JUMP_EQUAL, _AUDIT_ARCH[machine], 1, 0), _one(_RETURN, _KILL_PROCESS)]

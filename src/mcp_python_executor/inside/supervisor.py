@@ -29,11 +29,12 @@ def adopt_orphans() -> None:
 class Run:
     """One run below a supervisor, whose PID is `init`; it ends as the worker ended."""
 
-    def __init__(self, worker: Callable[[], None]) -> None:
+    def __init__(self, begin: Callable[[], None], worker: Callable[[], None]) -> None:
+        """`begin` is called in the supervisor, before it forks `worker`."""
         zygote = os.getpid()
         self.init = os.fork()
         if self.init == 0:
-            _supervise(worker, zygote)
+            _supervise(begin, worker, zygote)
 
     def kill(self) -> None:
         """Ends the run; the supervisor then ends as killed."""
@@ -43,7 +44,7 @@ class Run:
         """Nothing is left to do: a supervisor ends last."""
 
 
-def _supervise(worker: Callable[[], None], zygote: int) -> None:
+def _supervise(begin: Callable[[], None], worker: Callable[[], None], zygote: int) -> None:
     """Never returns."""
     try:
         os.setsid()  # whoever kills the zygote's group does not kill us before our work is done
@@ -54,6 +55,7 @@ def _supervise(worker: Callable[[], None], zygote: int) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         if os.getppid() != zygote:
             os._exit(1)
+        begin()
         leader = os.fork()
         if leader == 0:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)

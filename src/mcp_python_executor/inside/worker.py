@@ -17,7 +17,7 @@ import socket
 import struct
 import sys
 
-from . import display, landlock, namespaces, program, seccomp
+from . import display, imports, landlock, namespaces, program, seccomp
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 _DEVICES = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]
 _TEMPORARY = ["/tmp", "/var/tmp", "/dev/shm"]
+# Listed, though not all that lies in it is read.
+_OWN_PROC = "/proc/self/"
+_MACHINE_IN_PROC = [
+    f"/proc/{name}"
+    for name in ("cpuinfo", "filesystems", "loadavg", "meminfo", "stat", "sys", "uptime", "version", "vmstat")
+]
 _PROGRAM = "main.py"
 _PAGE = 4096
 # The kernel's first victim when memory runs out: see proc_pid_oom_score_adj(5).
@@ -44,6 +50,8 @@ def main(order: dict[str, Any], config: dict[str, Any], descriptors: list[int]) 
         except OSError as error:
             _send(channel, {"failed": str(error)})
             return
+        if config["packages_in_worker"]:
+            _import_packages(config["preload"])
         _open_streams()
         _reseed()
         program.rehearse()
@@ -67,12 +75,15 @@ def _take_descriptors(descriptors: list[int]) -> socket.socket:
 
 def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
     """Every wall between this run and the rest, in the only order that works: mounts, limits, Landlock, seccomp."""
-    limits = config["limits"]
-    if config["strict"]:
+    walls, limits = config["walls"], config["limits"]
+    own_proc = own_temporary = False
+    if walls:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(_FIRST_TO_DIE)
+    if "namespaces" in walls:
         sizes = {path: limits["temporary_bytes"] // len(_TEMPORARY) for path in _TEMPORARY}
-        namespaces.own_mounts({**sizes, config["runs"]: _PAGE}, config["keep"] + order["write"])
+        own_proc = namespaces.own_mounts({**sizes, config["runs"]: _PAGE}, config["keep"] + order["write"])
+        own_temporary = True
         namespaces.drop_capabilities()
     os.environ.update(order["environment"])
     for name in ("HOME", "TMPDIR"):
@@ -81,13 +92,36 @@ def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, limits["open_files"])
     _limit(resource.RLIMIT_FSIZE, limits["file_bytes"])
-    if config["strict"]:
+    if limits["processes"]:
         _limit(resource.RLIMIT_NPROC, limits["processes"])
-        if len(os.listdir("/proc/self/task")) != 1:
-            raise OSError("a thread survived the fork; Landlock would not bind it")
-        namespaces.no_new_privileges()
-        landlock.restrict(config["read"], order["write"] + _TEMPORARY, _DEVICES, network=config["network"])
+    if not walls:
+        return
+    if len(os.listdir("/proc/self/task")) != 1:
+        raise OSError("a thread survived the fork; Landlock would not bind it")
+    namespaces.no_new_privileges()
+    if "landlock" in walls:
+        read = config["read"] + (["/proc"] if own_proc else _own_part_of_proc())
+        write = order["write"] + (_TEMPORARY if own_temporary else [os.environ["HOME"], os.environ["TMPDIR"]])
+        landlock.restrict(read, write, _DEVICES, network=config["network"], look=[*config["look"], _OWN_PROC])
+    if "seccomp" in walls:
         seccomp.install(config["filter"])
+
+
+def _own_part_of_proc() -> list[str]:
+    """Of a /proc that shows other processes too: what tells of the machine, and of the calling process.
+
+    What tells of its network is left out: it is everybody's. So are links: the one to its root would open that.
+    Processes that it starts do not see their own part.
+    """
+    own = [entry for entry in os.scandir(os.path.realpath("/proc/self")) if entry.name != "net"]
+    return [*_MACHINE_IN_PROC, *(entry.path for entry in own if not entry.is_symlink())]
+
+
+def _import_packages(modules: list[str]) -> None:
+    complaints = imports.silence()
+    imports.import_ahead(modules)
+    os.dup2(complaints, 2)
+    os.close(complaints)
 
 
 def _limit(kind: int, value: int) -> None:

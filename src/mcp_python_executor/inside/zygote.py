@@ -6,7 +6,8 @@ It speaks with the server over one Unix socket of sequenced packets, JSON in eac
     {"op": "kill", "id": ...}
 
 the first with four descriptors, the worker's standard streams and its channel. It is told `ready`; `init` and `forked`,
-with the PID of the run's first process and of the worker as credentials, which the kernel checks and translates;
+with the PID of the run's first process and of the worker (no supervisor's) as credentials, which the kernel checks and
+translates;
 `exited`, with the worker's wait status and usage; `ended`, when nothing of the run is left; and `failed`. Run as
 `python -S`, this package's parent directory first on the path: what an environment's packages run at start (.pth files)
 waits until the zygote is confined.
@@ -14,8 +15,8 @@ waits until the zygote is confined.
 
 from __future__ import annotations
 
+import functools
 import gc
-import importlib
 import json
 import os
 import select
@@ -24,7 +25,7 @@ import socket
 import struct
 import sys
 
-from . import landlock, namespaces, seccomp, supervisor, worker
+from . import imports, landlock, namespaces, seccomp, supervisor, worker
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
@@ -48,33 +49,36 @@ class Zygote:
     def __init__(self, control: socket.socket, config: dict[str, Any]) -> None:
         self._control = control
         self._config = config
-        self._strict = config["strict"]
+        self._walls = config["walls"]
         self._running: dict[str, _Running] = {}
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
 
     def confine(self) -> None:
         """Puts the walls around this process, single-threaded, before the first import of a package."""
-        if not self._strict:
+        own = "namespaces" in self._walls
+        network, machine = self._config["network"], os.uname().machine
+        if own:
+            self._home = namespaces.enter_locked()
+        else:
             supervisor.adopt_orphans()
+        if not self._walls:
             return
-        self._home = namespaces.enter_locked()
+        if not own:
+            namespaces.drop_capabilities()
         namespaces.no_new_privileges()
-        landlock.scope(network=self._config["network"])
-        machine = os.uname().machine
-        seccomp.install(seccomp.program(machine, network=self._config["network"], zygote=True))
-        self._config["filter"] = seccomp.program(machine, network=self._config["network"], zygote=False)
+        if "landlock" in self._walls:
+            landlock.scope(network=network)
+        if "seccomp" in self._walls:
+            self._config["filter"] = seccomp.program(machine, network=network, mounts=own)
+            seccomp.install(seccomp.program(machine, network=network, mounts=own, zygote=own))
 
-    def warm_up(self) -> list[str]:
-        """Imports what programs here usually import; gives the names that could be."""
-        import site
-
-        _silence()
-        site.main()
-        imported = [name for name in self._config["preload"] if _preload(name)]
+    def warm_up(self) -> None:
+        """Imports what programs here usually import."""
+        os.close(imports.silence())  # for good; until here, complaints go to the server
+        imports.import_ahead(self._config["preload"])
         gc.collect()
         gc.freeze()
-        return imported
 
     def serve(self) -> None:
         """Forks and ends runs until the server is gone."""
@@ -102,7 +106,8 @@ class Zygote:
 
     def _fork(self, order: dict[str, Any], descriptors: list[int]) -> None:
         try:
-            run = self._strict_run(order, descriptors) if self._strict else self._plain_run(order, descriptors)
+            own = "namespaces" in self._walls
+            run = self._run_in_namespace(order, descriptors) if own else self._supervised_run(order, descriptors)
         except OSError as error:
             self.tell({"event": "failed", "id": order["id"], "reason": str(error)})
             return
@@ -111,10 +116,8 @@ class Zygote:
                 os.close(descriptor)
         self._running[run.name] = run
         self._poll.register(run.ended, select.POLLIN)
-        self.tell({"event": "init", "id": run.name}, pid=run.tree.init)
-        self.tell({"event": "forked", "id": run.name}, pid=run.pid)
 
-    def _strict_run(self, order: dict[str, Any], descriptors: list[int]) -> _Running:
+    def _run_in_namespace(self, order: dict[str, Any], descriptors: list[int]) -> _Running:
         tree = namespaces.Run(self._home, self._config["init"])
         try:
             pid = os.fork()
@@ -125,10 +128,14 @@ class Zygote:
         if pid == 0:
             worker.main(order, self._config, descriptors)
         tree.leave()
+        self.tell({"event": "init", "id": order["id"]}, pid=tree.init)
+        self.tell({"event": "forked", "id": order["id"]}, pid=pid)
         return _Running(order["id"], pid, tree)
 
-    def _plain_run(self, order: dict[str, Any], descriptors: list[int]) -> _Running:
-        tree = supervisor.Run(lambda: worker.main(order, self._config, descriptors))
+    def _supervised_run(self, order: dict[str, Any], descriptors: list[int]) -> _Running:
+        # It tells of itself: without a capability nobody sends another's PID (see SCM_CREDENTIALS in unix(7)).
+        begin = functools.partial(self.tell, {"event": "init", "id": order["id"]})
+        tree = supervisor.Run(begin, functools.partial(worker.main, order, self._config, descriptors))
         return _Running(order["id"], tree.init, tree)
 
     def _finish(self, run: _Running) -> None:
@@ -150,31 +157,14 @@ class Zygote:
         self.tell({"event": "ended", "id": run.name})
 
     def tell(self, event: dict[str, Any], pid: int = 0) -> None:
-        """Sends the server an event, with `pid` as credentials."""
-        ancillary: list[tuple[int, int, bytes]] = []
-        if pid:
-            credentials = struct.pack("iII", pid, os.getuid(), os.getgid())
-            ancillary.append((socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials))
+        """Sends the server an event, with `pid` or the caller's own as credentials."""
+        credentials = struct.pack("iII", pid or os.getpid(), os.getuid(), os.getgid())
         try:
-            self._control.sendmsg([json.dumps(event).encode()], ancillary)
+            self._control.sendmsg(
+                [json.dumps(event).encode()], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials)]
+            )
         except OSError:
             os._exit(1)  # the server is gone, and everything here goes with it
-
-
-def _silence() -> None:
-    """What packages say while they are imported is nobody's output; until here, complaints go to the server."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-
-
-def _preload(name: str) -> bool:
-    """Imports a module that programs here use; only one whose file lies in the environment or the standard library."""
-    try:
-        importlib.import_module(name)
-    except BaseException:  # noqa: BLE001 - a package may do anything at import; the zygote must live
-        return False
-    return True
 
 
 def main() -> None:
@@ -189,7 +179,8 @@ def main() -> None:
     zygote = Zygote(control, config)
     try:
         zygote.confine()
-        zygote.warm_up()
+        if not config["packages_in_worker"]:
+            zygote.warm_up()
     except OSError as error:
         zygote.tell({"event": "failed", "id": "", "reason": str(error)})
         sys.exit(1)

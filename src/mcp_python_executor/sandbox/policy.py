@@ -60,3 +60,27 @@ def interpreter_paths(base_prefix: Path, version: str) -> tuple[tuple[Path, ...]
     read.append(base_prefix / "lib")
     packages = base_prefix / "lib" / minor / "site-packages"
     return tuple(path for path in read if path.exists()), (packages,) if packages.is_dir() else ()
+
+
+def readable(policy: Policy, *, walled: bool) -> tuple[list[Path], list[Path]]:
+    """What Landlock lets a program read for `policy`, and which directories it may only list; /proc is not among them.
+
+    Where the outer wall stands (`walled`) the system is what that shows, and hidden directories are empty. Elsewhere
+    Landlock allows beneath and never takes away: what lies beside a hidden directory is named one by one.
+    """
+    if walled:
+        return [*policy.read, *map(Path, SYSTEM_DIRECTORIES), Path("/dev"), Path("/etc")], []
+    system = SYSTEM_DIRECTORIES + SYSTEM_FILES + (NETWORK_FILES if policy.network else ())
+    read, look = [Path(name) for name in system], list[Path]()
+    for path in policy.read:
+        _beside(path, policy.hide, read, look)
+    return read, look
+
+
+def _beside(path: Path, hidden: tuple[Path, ...], read: list[Path], look: list[Path]) -> None:
+    if not any(hide.is_relative_to(path) for hide in hidden):
+        read.append(path)
+    elif path not in hidden:
+        look.append(path)
+        for entry in path.iterdir():
+            _beside(entry, hidden, read, look)

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from mcp_python_executor.sandbox.policy import Policy, interpreter_paths
 
 INSIDE = Path(__file__).parent.parent / "inside"
 _SECONDS = 10
+_SIGNALS_SCOPED = 6
 _APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 _INSTALL = {
     "alpine": "apk add bubblewrap",
@@ -40,6 +41,52 @@ class Wall:
 
 
 @dataclass(frozen=True, slots=True)
+class Confinement:
+    """The walls that runs are put behind; with none of them a run is a plain process.
+
+    `bubblewrap` is its program. Without `namespaces` of its own a run is ended by a supervisor, has no /tmp but a
+    directory of its own, and the calls that mounts would keep from the host's files do nothing.
+    """
+
+    bubblewrap: Path | None = None
+    namespaces: bool = False
+    landlock: bool = False
+    seccomp: bool = False
+
+    @property
+    def strict(self) -> bool:
+        """Whether there is any wall at all: `choose_confinement` gives all that `strict` needs, or none."""
+        return self != Confinement()
+
+    @property
+    def names(self) -> list[str]:
+        """The walls by name, from the outermost."""
+        return [field.name for field in fields(self) if getattr(self, field.name)]
+
+
+def choose_confinement(
+    bubblewrap: Path | None, *, namespaces: bool, landlock_abi: int, seccomp: bool
+) -> Confinement | None:
+    """How ISOLATION=strict is met with these walls; None where it is not.
+
+    | bubblewrap | nested namespaces | Landlock | a run is kept from the host and others by | and ended by |
+    | --- | --- | --- | --- | --- |
+    | works | yes | ABI 1 | mounts, namespaces, Landlock, seccomp | its PID namespace |
+    | works | no (AppArmor) | ABI 6 | bubblewrap's mounts, Landlock, seccomp | its supervisor |
+    | no | not used | ABI 6 | Landlock, seccomp | its supervisor |
+
+    As root and as an ordinary user. Where runs share a PID namespace Landlock has to scope their signals: ABI 6.
+    """
+    if not seccomp or landlock_abi < 1:
+        return None
+    if bubblewrap is not None and namespaces:
+        return Confinement(bubblewrap, namespaces=True, landlock=True, seccomp=True)
+    if landlock_abi >= _SIGNALS_SCOPED:
+        return Confinement(bubblewrap, landlock=True, seccomp=True)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
 class Walls:
     """The walls of this machine. `bubblewrap` is the program where it works, `landlock_abi` is 0 without Landlock."""
 
@@ -48,9 +95,20 @@ class Walls:
     landlock_abi: int
 
     @property
+    def confinement(self) -> Confinement | None:
+        """What ISOLATION=strict puts runs behind here; None where it can't be met."""
+        stands = {wall.name for wall in self.walls if wall.stands}
+        return choose_confinement(
+            self.bubblewrap,
+            namespaces={"namespaces", "mounts"} <= stands,
+            landlock_abi=self.landlock_abi if "landlock" in stands else 0,
+            seccomp="seccomp" in stands,
+        )
+
+    @property
     def strict(self) -> bool:
         """Whether ISOLATION=strict can be met here."""
-        return all(wall.stands for wall in self.walls)
+        return self.confinement is not None
 
     @property
     def missing(self) -> str:
