@@ -91,9 +91,9 @@ def plotting_interpreter(tmp_path_factory: pytest.TempPathFactory) -> Interprete
     return make_interpreter(directory, "numpy", "pandas", "matplotlib")
 
 
-@pytest.fixture(params=["strict", "none"])
+@pytest.fixture(params=["strict", "landlock", "none"])
 def isolation(request: pytest.FixtureRequest) -> str:
-    """Behind walls, and as a plain process."""
+    """Behind all walls, behind those that stand without bubblewrap, and as a plain process."""
     return request.param
 
 
@@ -111,14 +111,14 @@ def open_bench(tmp_path: Path, interpreter: Interpreter) -> OpenBench:
         script: Path | None = None,
         **settings: Any,
     ) -> AsyncGenerator[Bench]:
-        if confinement is None and isolation == "strict":
+        if confinement is None and isolation != "none":
             walls = await probe()
-            confinement = walls.confinement
+            confinement = walls.confinement if isolation == "strict" else Confinement(landlock=True, seccomp=True)
             assert confinement, walls.missing
         runs = tmp_path / "runs"
         engine = Engine(confinement or Confinement(), runs, limits or Limits())
         chosen = Settings(venvs_base_path=tmp_path / "venvs", **settings)
-        chosen_python = within if isolation == "strict" else replace(within, python=measured(within.python))
+        chosen_python = within if isolation != "none" else replace(within, python=measured(within.python))
         around = surroundings(chosen, chosen_python, script, os.environ)
         async with anyio.create_task_group() as tasks, open_zygotes(engine) as zygotes:
             yield Bench(Runner(zygotes, tasks), zygotes, around)
