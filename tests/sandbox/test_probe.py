@@ -31,6 +31,16 @@ async def test_a_bubblewrap_that_does_not_work_is_no_wall(monkeypatch: pytest.Mo
     assert "fails: bwrap: setting up uid map: Permission denied" in walls.missing
 
 
+async def test_where_apparmor_restricts_namespaces_its_profile_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    restricted, broken = tmp_path / "restricted", tmp_path / "bwrap"
+    restricted.write_text("1\n")
+    broken.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr("mcp_python_executor.sandbox.probe._APPARMOR", restricted)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "extra-profiles/bwrap-userns-restrict" in (await probe()).walls[0].remedy
+
+
 def test_what_is_missing_is_one_line_with_its_remedy():
     walls = Walls(
         (Wall("a", True, "fine"), Wall("b", False, "gone", "get it"), Wall("c", False, "old", "renew")), None, 3

@@ -19,6 +19,14 @@ INSIDE = Path(__file__).parent.parent / "inside"
 _SECONDS = 10
 _SIGNALS_SCOPED = 6
 _APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+# As Ubuntu packages it; see its README.Debian and apparmor_parser(8).
+_APPARMOR_PROFILE = (
+    "apt-get install apparmor-profiles, copy /usr/share/apparmor/extra-profiles/bwrap-userns-restrict to "
+    "/etc/apparmor.d and run apparmor_parser -r on it"
+)
+_ALLOW_NAMESPACES = (
+    "allow unprivileged user namespaces (sysctl user.max_user_namespaces, or the container's seccomp profile)"
+)
 _INSTALL = {
     "alpine": "apk add bubblewrap",
     "arch": "pacman -S bubblewrap",
@@ -163,10 +171,23 @@ def _install_command() -> str:
     return "your distribution's package bubblewrap"
 
 
+def _bubblewrap_remedy() -> str:
+    if _apparmor_restricts():
+        return f"AppArmor restricts user namespaces; let bubblewrap have them: {_APPARMOR_PROFILE}"
+    return _ALLOW_NAMESPACES
+
+
 def _namespaces_remedy() -> str:
-    if _APPARMOR.is_file() and _APPARMOR.read_text().strip() == "1":
-        return "AppArmor restricts user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0 lifts that"
-    return "allow unprivileged user namespaces (sysctl user.max_user_namespaces, or the container's seccomp profile)"
+    if _apparmor_restricts():
+        return (
+            "AppArmor denies capabilities to what bubblewrap starts: "
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0 lifts that, for every program of the machine"
+        )
+    return _ALLOW_NAMESPACES
+
+
+def _apparmor_restricts() -> bool:
+    return _APPARMOR.is_file() and _APPARMOR.read_text().strip() == "1"
 
 
 async def _try_bubblewrap(program: str) -> Wall:
@@ -176,10 +197,10 @@ async def _try_bubblewrap(program: str) -> Wall:
         with anyio.fail_after(_SECONDS):
             tried = await anyio.run_process(command, check=False, env={}, stdin=subprocess.DEVNULL)
     except (OSError, TimeoutError) as error:
-        return Wall("bubblewrap", False, f"{told} does not start: {error}", _namespaces_remedy())
+        return Wall("bubblewrap", False, f"{told} does not start: {error}", _bubblewrap_remedy())
     if tried.returncode != 0:
         reason = tried.stderr.decode(errors="replace").strip().partition("\n")[0]
-        return Wall("bubblewrap", False, f"{told} fails: {reason}", _namespaces_remedy())
+        return Wall("bubblewrap", False, f"{told} fails: {reason}", _bubblewrap_remedy())
     return Wall("bubblewrap", True, told)
 
 
