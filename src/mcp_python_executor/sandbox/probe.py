@@ -19,7 +19,7 @@ INSIDE = Path(__file__).parent.parent / "inside"
 _SECONDS = 10
 _SIGNALS_SCOPED = 6
 _APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-# As Ubuntu packages it; see its README.Debian and apparmor_parser(8).
+# As Ubuntu packages it; see apparmor_parser(8).
 _APPARMOR_PROFILE = (
     "apt-get install apparmor-profiles, copy /usr/share/apparmor/extra-profiles/bwrap-userns-restrict to "
     "/etc/apparmor.d and run apparmor_parser -r on it"
