@@ -25,6 +25,11 @@ SEED = 20260729
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run every case of the long suites, not a sample")
+    parser.addoption(
+        "--without-wall",
+        choices=["bubblewrap", "namespaces", "landlock", "seccomp"],
+        help="take one wall down in tests/escapes: exactly its cases of tests/escapes/table.py must fail",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

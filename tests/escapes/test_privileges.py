@@ -59,19 +59,23 @@ print("result", result, os.strerror(ctypes.get_errno()))
 
 
 async def test_no_capability_is_left_and_none_is_gained_by_a_program(open_bench: OpenBench):
+    # By capget(2) and prctl(2), not by /proc: behind some walls a process that a program starts has no entry there.
     code = """
-import subprocess
-for line in open("/proc/self/status"):
-    if line.startswith(("Cap", "NoNewPrivs", "Seccomp:")): print(line.split())
-print(subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True).stdout)
+import subprocess, sys
+ask = '''
+import ctypes, struct
+libc = ctypes.CDLL(None, use_errno=True)
+held = ctypes.create_string_buffer(24)
+print("asked", libc.capget(struct.pack("Ii", 0x20080522, 0), held), "held", sum(held.raw))
+print("no new privileges", libc.prctl(39, 0, 0, 0, 0), "seccomp", libc.prctl(21, 0, 0, 0, 0))
+'''
+exec(ask)
+print(subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True).stdout)
 """
     async with open_bench() as bench:
         told = await attack(bench, code)
-    for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
-        assert f"['{name}:', '0000000000000000']" in told
-        assert f"{name}:\t0000000000000000" in told
-    assert "['NoNewPrivs:', '1']" in told
-    assert "['Seccomp:', '2']" in told
+    assert told.count("asked 0 held 0") == 2
+    assert told.count("no new privileges 1 seccomp 2") == 2
 
 
 async def test_a_thread_in_a_new_namespace_is_not_made_by_clone(open_bench: OpenBench):

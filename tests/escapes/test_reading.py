@@ -67,8 +67,8 @@ async def test_another_executions_directory_is_not_read(open_bench: OpenBench):
     async with open_bench() as bench:
         other = (await bench.run(plant)).stdout.strip()
         assert (Path(other) / "kept.txt").read_text() == CANARY
-        looks = f"import os\nprint(open({other!r} + '/kept.txt').read())"
-        lists = f"import os\nprint(os.listdir(os.path.dirname(os.path.dirname({other!r}))))"
+        looks = f"print(open({other + '/kept.txt'!r}).read())"
+        lists = f"import os\nprint(os.listdir({str(Path(other).parent.parent)!r}))"
         assert CANARY not in await attack(bench, looks)
         assert Path(other).parent.name not in await attack(bench, lists)
 

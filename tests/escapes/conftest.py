@@ -1,0 +1,69 @@
+"""Each attack is tried behind every set of walls that `strict` accepts, or with one wall taken down.
+
+`pytest tests/escapes --without-wall=NAME` takes one wall down where all stand: exactly the cases of that wall in
+`WITHOUT` must fail then, which is how we know that each wall is there.
+"""
+
+import random
+from functools import partial
+
+import pytest
+
+from mcp_python_executor.sandbox.probe import Confinement, Walls, choose_confinement
+from tests.bench import OpenBench
+from tests.conftest import SEED
+from tests.escapes.table import WITHOUT
+
+# Of the cases behind fewer walls, a run without --long tries one in so many.
+_ONE_IN = 4
+_ALL_WALLS = "all walls"
+# As the table in `choose_confinement` has them: what is missing.
+_MISSING = {_ALL_WALLS: (), "no namespaces": ("namespaces",), "no bubblewrap": ("bubblewrap", "namespaces")}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "confinement" in metafunc.fixturenames:
+        only = metafunc.config.getoption("--without-wall")
+        metafunc.parametrize("confinement", [_ALL_WALLS] if only else list(_MISSING), indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    here = [item for item in items if isinstance(item, pytest.Function) and "confinement" in item.fixturenames]
+    wall = config.getoption("--without-wall")
+    if wall:
+        for item in here:
+            name = (
+                item.nodeid.partition("tests/escapes/")[2].replace(f"[{_ALL_WALLS}]", "").replace(f"{_ALL_WALLS}-", "")
+            )
+            if name in WITHOUT[wall]:
+                item.add_marker(pytest.mark.xfail(strict=True, reason=f"without {wall}"))
+    elif not config.getoption("--long"):
+        fewer = [item for item in here if item.callspec.params["confinement"] != _ALL_WALLS]
+        kept = set(random.Random(SEED).sample(fewer, len(fewer) // _ONE_IN))  # noqa: S311 - nothing secret
+        dropped = [item for item in fewer if item not in kept]
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in dropped]
+
+
+@pytest.fixture
+def confinement(request: pytest.FixtureRequest, walls: Walls) -> Confinement:
+    """The walls that the case is tried behind."""
+    stand = walls.confinement
+    assert stand, walls.missing
+    assert stand.namespaces, "this machine can't try every set of walls"
+    missing: tuple[str, ...] = _MISSING[request.param]
+    if taken := request.config.getoption("--without-wall"):
+        return Confinement(**{name: getattr(stand, name) for name in stand.names if name != taken})
+    fewer = choose_confinement(
+        None if "bubblewrap" in missing else stand.bubblewrap,
+        namespaces="namespaces" not in missing,
+        landlock_abi=walls.landlock_abi,
+        seccomp=True,
+    )
+    return fewer or pytest.skip(f"the kernel's Landlock is too old: ABI {walls.landlock_abi}")
+
+
+@pytest.fixture
+def open_bench(open_bench: OpenBench, confinement: Confinement) -> OpenBench:
+    """As tests/bench.py has it, behind `confinement`."""
+    return partial(open_bench, confinement=confinement)
