@@ -47,13 +47,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def confinement(request: pytest.FixtureRequest, walls: Walls) -> Confinement:
-    """The walls that the case is tried behind."""
+    """The walls that the case counts on."""
     stand = walls.confinement
     assert stand, walls.missing
     assert stand.namespaces, "this machine can't try every set of walls"
     missing: tuple[str, ...] = _MISSING[request.param]
-    if taken := request.config.getoption("--without-wall"):
-        return Confinement(**{name: getattr(stand, name) for name in stand.names if name != taken})
     fewer = choose_confinement(
         None if "bubblewrap" in missing else stand.bubblewrap,
         namespaces="namespaces" not in missing,
@@ -64,6 +62,8 @@ def confinement(request: pytest.FixtureRequest, walls: Walls) -> Confinement:
 
 
 @pytest.fixture
-def open_bench(open_bench: OpenBench, confinement: Confinement) -> OpenBench:
-    """As tests/bench.py has it, behind `confinement`."""
-    return partial(open_bench, confinement=confinement)
+def open_bench(open_bench: OpenBench, confinement: Confinement, request: pytest.FixtureRequest) -> OpenBench:
+    """As tests/bench.py has it, behind `confinement`, or what is left of it with one wall taken down."""
+    taken = request.config.getoption("--without-wall")
+    left = {name: getattr(confinement, name) for name in confinement.names if name != taken}
+    return partial(open_bench, confinement=Confinement(**left))
