@@ -1,4 +1,4 @@
-"""Tries one thing (read, write or change) with the file at a path in every way there is, and says how each went.
+"""Tries one thing (read, write, change, ioctl) with the file at a path in every way there is, and says how each went.
 
 Its arguments are the thing and the path. Numbers of system calls are those of x86-64.
 """
@@ -200,6 +200,9 @@ def change():
     tried("setxattrat", lambda: call(463, HERE, path, 0, b"user.canary", bytes(16), 16))
     tried("setxattr of its folder", lambda: os.setxattr(folder, "user.canary", b"1"))
     tried("file_setattr", lambda: call(469, HERE, path, b"\x40" + bytes(23), 24, 0))
+
+
+def ioctl():
     # FS_IOC_SETFLAGS in both sizes, FS_IOC_SETVERSION in both, FS_IOC_FSSETXATTR, EXT4_IOC_SETVERSION_OLD,
     # EXT4_IOC_MIGRATE, FS_IOC_ENABLE_VERITY, FS_IOC_SET_ENCRYPTION_POLICY, FAT_IOCTL_SET_ATTRIBUTES,
     # BTRFS_IOC_SUBVOL_SETFLAGS
@@ -210,5 +213,5 @@ def change():
         tried("ioctl %x" % request, lambda: fcntl.ioctl(reader, request, b"\x40" + bytes(127)))
 
 
-{"read": read, "write": write, "change": change}[thing]()
+{"read": read, "write": write, "change": change, "ioctl": ioctl}[thing]()
 print("attack-ran-to-its-end")
