@@ -26,7 +26,7 @@ for folder in {folders!r}:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder below the home with something to show and something to keep, both in folders and files of these names."""
+    """A folder below the home with something to show and something to keep: a file of each, and a file in a folder."""
     made = Path(tempfile.mkdtemp(prefix="canary-", dir=Path.home()))
     for name in ("shown", "kept"):
         (made / name).mkdir()
