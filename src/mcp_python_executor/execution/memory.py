@@ -1,9 +1,8 @@
-"""How much memory a run uses: its own share, over the whole tree of its processes."""
+"""How much memory a run uses, its own share over the whole tree of its processes, and how many these are."""
 
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -12,23 +11,19 @@ _PROC = Path("/proc")
 _COUNTED = ("Pss_Anon:", "Pss_Shmem:", "VmPTE:")
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a run holds: bytes of memory, its temporary files included, and the number of its processes."""
+def of_trees(roots: Sequence[int], temporary: Iterable[str], *, most: int) -> int:
+    """Bytes that the processes `roots` and all their descendants hold, no more than `most` of them.
 
-    memory_bytes: int
-    processes: int
-
-
-def of_trees(roots: Sequence[int], temporary: Iterable[str], *, most_processes: int) -> Usage:
-    """What the processes `roots` and all their descendants hold; those that have gone hold nothing.
-
-    `temporary` are the directories that are the run's own tmpfs, as its processes see them; none where they are not.
-    Past `most_processes` the others are not looked at.
+    Those that have gone hold nothing. `temporary` are the directories that are the run's own tmpfs, as its processes
+    see them; none where they are not.
     """
-    pids = _descendants(roots, most_processes + 1)
-    held = sum(_of_process(pid) for pid in pids) + sum(_of_tmpfs(roots[-1], path) for path in temporary if roots)
-    return Usage(held, len(pids))
+    held = sum(_of_process(pid) for pid in _descendants(roots, most))
+    return held + sum(_of_tmpfs(roots[-1], path) for path in temporary if roots)
+
+
+def count(roots: Iterable[int], *, most: int) -> int:
+    """How many processes the `roots` and all their descendants are; it is counted up to `most`."""
+    return len(_descendants(roots, most))
 
 
 def _of_tmpfs(pid: int, path: str) -> int:

@@ -1,7 +1,7 @@
 """One execution, from admission to result: its turn, its deadline, its limits, its end however it comes."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from mcp_python_executor.execution.model import (
 from mcp_python_executor.execution.outputs import Output
 from mcp_python_executor.execution.report import Report, ReportedError
 from mcp_python_executor.execution.surroundings import Surroundings
-from mcp_python_executor.execution.worker import Worker
+from mcp_python_executor.execution.worker import KILLED, Worker
 from mcp_python_executor.execution.zygote import Zygote
 from mcp_python_executor.execution.zygotes import Zygotes
 from mcp_python_executor.limits import MEBIBYTE, LimitHit, Limits
@@ -79,7 +79,7 @@ class _Conduct:
                 tasks.start_soon(output.read, heard, self._too_much_output)
             tasks.start_soon(self.worker.feed, request.stdin)
             tasks.start_soon(self._read_report)
-            tasks.start_soon(self._watch_bounds, request)
+            tasks.start_soon(self._watch, request, tasks)
             try:
                 await self.worker.ended.wait()
             except anyio.get_cancelled_exc_class():
@@ -95,31 +95,42 @@ class _Conduct:
         except EngineError as error:
             self.failure = error
 
-    async def _watch_bounds(self, request: ExecutionRequest) -> None:
+    async def _watch(self, request: ExecutionRequest, tasks: anyio.abc.TaskGroup) -> None:
+        """Ends the run at its deadline, or at the first bound that it is seen to hit."""
         seconds = min(self.limits.wall_seconds, request.timeout_seconds or self.limits.wall_seconds)
         deadline = anyio.current_time() + seconds
-        while not self._stop.is_set():
-            left = deadline - anyio.current_time()
-            if left <= 0:
-                lowered = seconds < self.limits.wall_seconds
-                self.stop(LimitHit("time", round(seconds * 1000), "timeoutMs" if lowered else "EXECUTION_TIMEOUT_MS"))
-                break
-            with anyio.move_on_after(min(left, _LOOK_SECONDS)) as pause:
-                await self._stop.wait()
-            if pause.cancelled_caught and left > _LOOK_SECONDS:
-                exceeded = await anyio.to_thread.run_sync(self._look)
-                if exceeded is not None:
-                    self.stop(exceeded)
+        if not await self._stops_within(min(seconds, _LOOK_SECONDS)):
+            # Each on its own: while a run forks without end, the kernel lets nobody see its memory for seconds.
+            for look in (self._look_at_processes, self._look_at_sizes):
+                tasks.start_soon(self._keep_looking, look)
+        if not await self._stops_within(deadline - anyio.current_time()):
+            lowered = seconds < self.limits.wall_seconds
+            self.stop(LimitHit("time", round(seconds * 1000), "timeoutMs" if lowered else "EXECUTION_TIMEOUT_MS"))
         await self.zygote.kill(self.worker)
 
-    def _look(self) -> LimitHit | None:
+    async def _stops_within(self, seconds: float) -> bool:
+        with anyio.move_on_after(seconds):
+            await self._stop.wait()
+        return self._stop.is_set()
+
+    async def _keep_looking(self, look: Callable[[], LimitHit | None]) -> None:
+        while True:
+            exceeded = await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
+            if exceeded is not None:
+                self.stop(exceeded)
+            if await self._stops_within(_LOOK_SECONDS):
+                return
+
+    def _look_at_processes(self) -> LimitHit | None:
+        limit = self.limits.processes
+        count = memory.count(self.worker.pids, most=limit + 1)
+        return LimitHit("processes", limit) if count > limit else None
+
+    def _look_at_sizes(self) -> LimitHit | None:
         """The bound that the run has gone beyond by what it holds; blocks for a moment."""
         limits = self.limits
-        usage = memory.of_trees(self.worker.pids, self._temporary, most_processes=limits.processes)
-        if usage.memory_bytes > limits.memory_bytes:
+        if memory.of_trees(self.worker.pids, self._temporary, most=limits.processes) > limits.memory_bytes:
             return LimitHit("memory", limits.memory_bytes // MEBIBYTE, "MAX_MEMORY_MB")
-        if usage.processes > limits.processes:
-            return LimitHit("processes", limits.processes)
         if artifacts.disk_usage(self._own_directories) > limits.disk_bytes:
             return LimitHit("disk", limits.disk_bytes)
         return None
@@ -183,7 +194,10 @@ class Runner:
 
     async def _result(self, request: ExecutionRequest, conduct: _Conduct, queued: float) -> ExecutionResult:
         worker = conduct.worker
-        if conduct.failure or worker.exit is None:
+        exit_ = worker.exit
+        if exit_ is None and conduct.limit is not None:
+            exit_ = KILLED  # its zygote had to be ended to end it
+        if conduct.failure or exit_ is None:
             self._discard([worker.directory])
             raise conduct.failure or EngineError(f"the program was lost: {worker.failure}; run it again")
         error = _error(conduct.report.error, request.venv_name)
@@ -204,8 +218,8 @@ class Runner:
             stderr=conduct.stderr.text,
             stdout_truncated=conduct.stdout.truncated,
             stderr_truncated=conduct.stderr.truncated,
-            exit_code=worker.exit.code,
-            signal=worker.exit.signal,
+            exit_code=exit_.code,
+            signal=exit_.signal,
             error=error,
             result=conduct.report.result,
             files=files,
@@ -213,8 +227,8 @@ class Runner:
             limit=conduct.limit,
             isolation="strict" if self._zygotes.engine.confinement.strict else "none",
             duration_seconds=time.perf_counter() - conduct.began,
-            cpu_seconds=worker.exit.cpu_seconds,
-            peak_memory_bytes=worker.exit.peak_memory_bytes,
+            cpu_seconds=exit_.cpu_seconds,
+            peak_memory_bytes=exit_.peak_memory_bytes,
             queued_seconds=queued,
         )
 

@@ -47,6 +47,10 @@ class Exit:
         return f"signal {number}"
 
 
+# Of a worker whose end nobody saw.
+KILLED = Exit(signal.SIGKILL, 0.0, 0)
+
+
 class Worker:
     """A forked process that runs one program in `directory`.
 
@@ -172,6 +176,10 @@ class Worker:
             return not Path(f"/proc/{self.pids[0]}/task/{self.pids[0]}/children").read_text()
         except (OSError, IndexError):
             return False
+
+    def is_there(self) -> bool:
+        """Whether the run's first process is, which ends last."""
+        return any(Path(f"/proc/{pid}").exists() for pid in self.pids[:1])
 
     def close(self) -> None:
         """Closes every descriptor that is still open; those being read close with their reader."""

@@ -26,7 +26,10 @@ from mcp_python_executor.sandbox.policy import readable
 from mcp_python_executor.sandbox.probe import INSIDE, Confinement, bootstrap, init_program
 
 _START_SECONDS = 60
-_END_SECONDS = 2
+# A run that forks without end makes everybody slow, the zygote that ends it too.
+_END_SECONDS = 5
+_GONE_SECONDS = 30
+_POLL_SECONDS = 0.01
 _MESSAGE_BYTES = 65_536
 _COMPLAINT_BYTES = 4096
 _CREDENTIALS = struct.Struct("iII")
@@ -64,6 +67,7 @@ class Zygote:
         self._refilling = anyio.Lock()
         self._retired = False
         self._ready = anyio.Event()
+        self._gone = anyio.Event()
         self._failure = ""
         self._directory = engine.runs / secrets.token_hex(6)
         self._control, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -97,6 +101,7 @@ class Zygote:
                 self._failure = f"{argv[0]}: {error.strerror}"
             finally:
                 self._lose_workers()
+                self._gone.set()
                 with suppress(OSError):
                     self._directory.rmdir()  # what runs left there goes with their records
         if not started.is_set():
@@ -274,6 +279,10 @@ class Zygote:
         if not worker.ended.is_set():
             self._control.shutdown(socket.SHUT_RDWR)
             self._lose_workers()
+            with anyio.move_on_after(_GONE_SECONDS):
+                await self._gone.wait()
+                while worker.is_there():  # noqa: ASYNC110 - a process of somebody else's tells nobody
+                    await anyio.sleep(_POLL_SECONDS)
 
     async def _send(self, order: dict[str, Any], worker: Worker | None = None) -> None:
         data = json.dumps(order).encode()

@@ -135,7 +135,8 @@ class Zygote:
     def _supervised_run(self, order: dict[str, Any], descriptors: list[int]) -> _Running:
         # It tells of itself: without a capability nobody sends another's PID (see SCM_CREDENTIALS in unix(7)).
         begin = functools.partial(self.tell, {"event": "init", "id": order["id"]})
-        tree = supervisor.Run(begin, functools.partial(worker.main, order, self._config, descriptors))
+        work = functools.partial(worker.main, order, self._config, descriptors)
+        tree = supervisor.Run(begin, work, scoped="landlock" in self._walls)
         return _Running(order["id"], tree.init, tree)
 
     def _finish(self, run: _Running) -> None:
