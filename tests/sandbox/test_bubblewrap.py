@@ -2,6 +2,7 @@ from pathlib import Path
 
 from mcp_python_executor.sandbox import bubblewrap
 from mcp_python_executor.sandbox.policy import Policy, interpreter_paths
+from mcp_python_executor.sandbox.unprivileged import launcher, staged
 
 BWRAP = Path("/usr/bin/bwrap")
 
@@ -29,6 +30,17 @@ def test_the_network_is_shared_only_where_the_policy_says_so():
 def test_the_program_stands_after_the_last_option():
     command = bubblewrap.command(BWRAP, Policy(), ["--die-with-parent", "x"])
     assert command[-3:] == ["--", "--die-with-parent", "x"]
+
+
+def test_for_an_unprivileged_user_places_are_bound_from_where_they_are_staged():
+    read, write = Path("/a"), Path("/b")
+    command = bubblewrap.command(BWRAP, Policy(read=(read,), write=(write,)), ["true"], unprivileged=True)
+    sources = staged([read, write])
+    assert command[: len(launcher([read, write]))] == launcher([read, write])
+    for option, place in (("--ro-bind", read), ("--bind", write)):
+        where = command.index(sources[place])
+        assert command[where - 1 : where + 2] == [option, sources[place], str(place)]
+    assert command[command.index("/usr") - 1 :][:3] == ["--ro-bind", "/usr", "/usr"]
 
 
 def test_an_interpreter_of_the_systems_needs_nothing_more():

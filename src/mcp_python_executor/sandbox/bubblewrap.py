@@ -5,22 +5,31 @@ process shows it in /proc; options would show it to every user of the machine. I
 for `--die-with-parent` follows the thread that started it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mcp_python_executor.sandbox.policy import NETWORK_FILES, SYSTEM_DIRECTORIES, SYSTEM_FILES, Policy
+from mcp_python_executor.sandbox.unprivileged import launcher, staged
 
 # Every program sees this user: an id without capabilities, the same as root or as an ordinary user outside.
 _USER = ("--uid", "1000", "--gid", "1000")
 
 
-def command(program: Path, policy: Policy, argv: Sequence[str], *, directory: Path | None = None) -> list[str]:
+def command(
+    program: Path, policy: Policy, argv: Sequence[str], *, directory: Path | None = None, unprivileged: bool = False
+) -> list[str]:
     """`argv` behind the outer wall that `policy` describes, by the bubblewrap at `program`.
 
-    `directory` is where it starts; it must stand inside. The caller starts it with `policy.environment` alone.
+    `directory` is where it starts; it must stand inside. The caller starts it with `policy.environment` alone. A caller
+    who is root can have bubblewrap run as an `unprivileged` user, as far as the file systems of what the policy names
+    permit it; otherwise it runs as root.
     """
+    named = (*policy.read, *policy.write)
+    before = launcher(named) if unprivileged else []
+    sources = staged(named) if unprivileged else {}
     namespaces = ["--unshare-all", "--unshare-user", *(["--share-net"] if policy.network else [])]
     return [
+        *before,
         str(program),
         *namespaces,
         *_USER,
@@ -31,7 +40,7 @@ def command(program: Path, policy: Policy, argv: Sequence[str], *, directory: Pa
         "--cap-drop",
         "ALL",
         *_system(policy.network),
-        *_places(policy),
+        *_places(policy, sources),
         *(("--chdir", str(directory)) if directory else ("--chdir", "/")),
         "--",
         *argv,
@@ -50,10 +59,10 @@ def _system(network: bool) -> Iterator[str]:
     yield from ("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp")  # noqa: S108 - inside
 
 
-def _places(policy: Policy) -> Iterator[str]:
+def _places(policy: Policy, sources: Mapping[Path, str]) -> Iterator[str]:
     """Binds from the root downwards, so that a place below another one is not covered by it."""
     binds = [(path, "--ro-bind") for path in policy.read] + [(path, "--bind") for path in policy.write]
     binds += [(path, "--tmpfs") for path in policy.hide]
     for path, option in sorted(binds, key=lambda bind: len(bind[0].parts)):
-        yield from (option, str(path)) if option == "--tmpfs" else (option, str(path), str(path))
+        yield from (option, str(path)) if option == "--tmpfs" else (option, sources.get(path, str(path)), str(path))
     yield from ("--remount-ro", "/")
