@@ -1,0 +1,249 @@
+"""A program sees nothing of the server's: not its environment, its memory, its descriptors, its keys or its objects."""
+
+import ctypes
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bench import OpenBench
+from tests.escapes.attack import CANARY, attack, try_every_way
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
+
+# Everybody whom a program could name, but for itself: who is listed, who is likely, the server by its number outside.
+_EVERYBODY = f"""
+import os
+listed = []
+try:
+    listed = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+except OSError:
+    pass
+own = int(os.readlink("/proc/self"))
+everybody = sorted({{*listed, *range(1, 64), *range(own - 16, own), os.getppid(), {os.getpid()}}} - {{own}})
+"""
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+async def test_the_servers_environment_is_nowhere(open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CANARY_KEY", CANARY)
+    code = f"""{_EVERYBODY}
+print(dict(os.environ))
+for pid in ["self", "thread-self", "self/../self", *everybody]:
+    for name in ("environ", "cmdline", f"task/{{pid}}/environ"):
+        try:
+            print(open(f"/proc/{{pid}}/{{name}}", "rb").read())
+        except OSError:
+            pass
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, code)
+    assert "OUTPUT_PATH" in told
+    assert CANARY not in told
+
+
+async def test_only_variables_that_pass_env_names_reach_a_program(
+    open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("CANARY_KEY", "UV_INDEX_URL", "PIP_INDEX_URL", "HTTPS_PROXY", "LD_PRELOAD_", "PYTHONSTARTUP"):
+        monkeypatch.setenv(name, CANARY)
+    monkeypatch.setenv("NAMED", "named-value")
+    code = "import os, subprocess\nprint(dict(os.environ))\nprint(subprocess.run('env', capture_output=True).stdout)"
+    async with open_bench(pass_env=("NAMED",)) as bench:
+        told = await attack(bench, code)
+    assert told.count("named-value") == 2
+    assert CANARY not in told
+
+
+async def test_another_process_is_not_read(open_bench: OpenBench):
+    names = (
+        *("auxv", "clear_refs", "cwd", "environ", "exe", "fd", "fdinfo", "io", "map_files", "maps", "mem", "mountinfo"),
+        *("ns", "pagemap", "personality", "root", "smaps", "stack", "syscall", "timers"),
+    )
+    code = f"""{_EVERYBODY}
+for pid in everybody:
+    for name in {names}:
+        for path in (f"/proc/{{pid}}/{{name}}", f"/proc/{{pid}}/task/{{pid}}/{{name}}"):
+            for way in (os.listdir, os.readlink, lambda path: os.open(path, os.O_RDONLY)):
+                try:
+                    print("FOUND", path, way(path))
+                except OSError:
+                    pass
+print("looked at", len(everybody))
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, code)
+    assert "looked at" in told
+    # The process that holds a run's namespace is the run's own, and this much of it anybody may know.
+    assert not [line for line in told.splitlines() if line.startswith("FOUND") and "/proc/1/mountinfo" not in line]
+
+
+async def test_the_servers_memory_is_not_read(open_bench: OpenBench):
+    with mmap.mmap(-1, mmap.PAGESIZE) as page:
+        page[: len(CANARY)] = CANARY.encode()
+        address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+        code = f"""{_EVERYBODY}
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+class Piece(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("size", ctypes.c_size_t)]
+into = ctypes.create_string_buffer({mmap.PAGESIZE})
+mine, theirs = Piece(ctypes.addressof(into), len(into)), Piece({address}, len(into))
+for pid in everybody:
+    print("read", libc.syscall(310, pid, ctypes.byref(mine), 1, ctypes.byref(theirs), 1, 0), into.raw[:12])
+    try:
+        with open(f"/proc/{{pid}}/mem", "rb", 0) as memory:
+            memory.seek({address})
+            print(memory.read(12))
+    except (OSError, ValueError) as error:
+        print(error)
+"""
+        async with open_bench() as bench:
+            told = await attack(bench, code)
+    assert "read -1" in told
+    assert CANARY not in told
+
+
+async def test_a_descriptor_of_the_servers_is_not_taken(open_bench: OpenBench):
+    with tempfile.TemporaryFile() as secret:
+        secret.write(CANARY.encode())
+        secret.flush()
+        code = f"""{_EVERYBODY}
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+for pid in everybody:
+    for number in range(64):
+        for flags in (os.O_RDONLY, os.O_RDWR):
+            try:
+                print(os.pread(os.open(f"/proc/{{pid}}/fd/{{number}}", flags | os.O_NONBLOCK), 99, 0))
+            except OSError:
+                pass
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        continue
+    for number in range(64):
+        taken = libc.syscall(438, handle, number, 0)
+        if taken >= 0:
+            print("TAKEN", pid, number)
+print("looked at", len(everybody))
+"""
+        async with open_bench() as bench:
+            told = await attack(bench, code)
+    assert "looked at" in told
+    assert CANARY not in told
+    assert "TAKEN" not in told
+
+
+async def test_a_program_inherits_its_streams_and_its_channel_and_nothing_else(open_bench: OpenBench):
+    code = """
+import os
+for number in range(4096):
+    try:
+        print("holds", number, os.readlink(f"/proc/self/fd/{number}").partition(":")[0])
+    except OSError:
+        pass
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, code)
+    assert [line for line in told.splitlines() if line.startswith("holds")] == [
+        *(f"holds {number} pipe" for number in range(3)),
+        "holds 3 socket",
+    ]
+
+
+@pytest.fixture
+def key() -> Iterator[None]:
+    """A canary in this process's keyrings, which its children inherit."""
+    add_key, keyctl, revoke, session, user = 248, 250, 3, -3, -4
+    found = [
+        _libc.syscall(add_key, b"user", b"canary-key", CANARY.encode(), len(CANARY), where) for where in (session, user)
+    ]
+    if not [key for key in found if key > 0]:
+        pytest.skip("the kernel has no keyrings")
+    yield
+    for each in found:
+        _libc.syscall(keyctl, revoke, each)
+
+
+@pytest.mark.usefixtures("key")
+async def test_the_kernels_keyrings_are_not_read(open_bench: OpenBench):
+    code = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+into = ctypes.create_string_buffer(99)
+print("asked for", libc.syscall(249, b"user", b"canary-key", 0, -3))
+for ring in (-1, -2, -3, -4, -5, -6):
+    found = libc.syscall(250, 10, ring, b"user", b"canary-key", 0)
+    print("found", found, libc.syscall(250, 11, found, into, 99), into.value)
+for line in open("/proc/keys"):
+    number = int(line.split()[0], 16)
+    print(line, libc.syscall(250, 11, number, into, 99), into.value)
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, code)
+    assert told.count("found -1 -1") == 6
+    assert CANARY not in told
+    assert "canary-key" not in told
+
+
+async def test_shared_memory_of_the_hosts_is_not_read(open_bench: OpenBench):
+    create, remove, size = 0o1666, 0, 4096
+    segment = _libc.shmget(0x7F3A, size, create)
+    assert segment >= 0
+    try:
+        _libc.shmat.restype = ctypes.c_void_p
+        address = _libc.shmat(segment, None, 0)
+        ctypes.memmove(address, CANARY.encode(), len(CANARY))
+        _libc.shmdt(ctypes.c_void_p(address))
+        code = f"""
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+libc.shmat.argtypes = ctypes.c_int, ctypes.c_void_p, ctypes.c_int
+for number in [libc.shmget(0x7F3A, 4096, 0o666), {segment}, *range(64)]:
+    address = libc.shmat(number, None, 0o10000)
+    print("attached", address if address == 2**64 - 1 else ctypes.string_at(address, 12))
+"""
+        async with open_bench() as bench:
+            told = await attack(bench, code)
+    finally:
+        _libc.shmctl(segment, remove, None)
+    assert told.count("attached ") == 66
+    assert CANARY not in told
+
+
+async def test_a_message_of_the_hosts_is_not_received(open_bench: OpenBench):
+    create, remove = 0o1666, 0
+    queue = _libc.msgget(0x7F3A, create)
+    assert queue >= 0
+    try:
+        message = (1).to_bytes(8, "little") + CANARY.encode()
+        assert _libc.msgsnd(queue, message, len(CANARY), 0) == 0
+        code = f"""
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+into = ctypes.create_string_buffer(99)
+for number in [libc.msgget(0x7F3A, 0o666), {queue}, *range(64)]:
+    print("received", libc.msgrcv(number, into, 80, 0, 0o4000), into.raw)
+"""
+        async with open_bench() as bench:
+            told = await attack(bench, code)
+        assert told.count("received -1") == 66
+        assert CANARY not in told
+    finally:
+        assert _libc.msgctl(queue, remove, None) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="the host has no /dev/shm")
+async def test_named_shared_memory_of_the_hosts_is_not_read(open_bench: OpenBench):
+    with tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="canary-") as secret:
+        secret.write(CANARY.encode())
+        secret.flush()
+        async with open_bench() as bench:
+            assert CANARY not in await try_every_way(bench, "read", secret.name)
+            told = await attack(bench, "import os\nprint(os.listdir('/dev/shm'), os.listdir('/dev/mqueue'))")
+    assert "canary-" not in told
