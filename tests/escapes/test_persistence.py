@@ -62,7 +62,7 @@ sys.path_importer_cache["left"] = None
         """
 import json
 found(finder=None in sys.meta_path, hooks=not sys.path_hooks, cache="left" in sys.path_importer_cache,
-      modules=[name for name in ("left", "sitecustomize", "usercustomize") if importlib.util.find_spec(name)],
+      modules=[name for name in ("left", "usercustomize") if importlib.util.find_spec(name)],
       instead=hasattr(json, "value"))
 """,
     ),
