@@ -112,7 +112,7 @@ def open_bench(tmp_path: Path, interpreter: Interpreter) -> OpenBench:
         **settings: Any,
     ) -> AsyncGenerator[Bench]:
         if confinement is None and isolation != "none":
-            walls = await probe()
+            walls = await probe(tmp_path)
             confinement = walls.confinement if isolation == "strict" else Confinement(landlock=True, seccomp=True)
             assert confinement, walls.missing
         runs = tmp_path / "runs"

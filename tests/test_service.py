@@ -75,7 +75,7 @@ async def test_a_script_runs_where_it_lies(tmp_path: Path):
 async def test_without_walls_strict_refuses_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     too_few = Walls((Wall("bubblewrap", False, "not installed", "install it: apt-get install bubblewrap"),), None, 0)
 
-    async def probe() -> Walls:
+    async def probe(*_: Path) -> Walls:
         return too_few
 
     monkeypatch.setattr("mcp_python_executor.service.probe", probe)
@@ -109,7 +109,7 @@ async def test_health_tells_what_was_executed(tmp_path: Path):
     assert health.executions["totals"] == {"ok": 1, "error": 1}
     assert set(health.executions["latencyMs"]) == {"p50", "p95", "p99"}
     assert [wall["name"] for wall in health.isolation["walls"]] == [
-        *("bubblewrap", "namespaces", "mounts", "landlock", "seccomp")
+        *("bubblewrap", "namespaces", "mounts", "landlock", "seccomp", "processes")
     ]
     assert deep.venvs[0]["packages"] == []
 

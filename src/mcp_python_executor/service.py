@@ -153,19 +153,9 @@ async def open_service(settings: Settings) -> AsyncGenerator[Service]:
     _check_default_name(settings.default_venv_name)
     packages = _preinstalled(settings)
     _make_output_path(settings.output_path)
-    walls = await probe()
+    walls = await probe(*filter(None, (settings.venvs_base_path, settings.output_path)))
     log.info("walls", strict=walls.strict, isolation=settings.isolation, missing=walls.missing)
-
-    def confine(policy: Policy, argv: Sequence[str]) -> list[str]:
-        return bubblewrap.command(walls.bubblewrap, policy, argv) if walls.bubblewrap else list(argv)
-
-    async with open_venvs(
-        settings.venvs_base_path,
-        default_name=settings.default_venv_name,
-        timeout_seconds=settings.package_timeout_ms / 1000,
-        confine=confine,
-        may_build=walls.bubblewrap is not None or settings.isolation is Isolation.NONE,
-    ) as venvs:
+    async with open_environments(settings, walls) as venvs:
         with open_runs(settings.venvs_base_path / ".runs") as runs:
             async with (
                 anyio.create_task_group() as tasks,
@@ -177,6 +167,29 @@ async def open_service(settings: Settings) -> AsyncGenerator[Service]:
                     yield service
                 finally:
                     tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_environments(settings: Settings, walls: Walls) -> AsyncGenerator[Venvs]:
+    """The environments alone, without what runs code in them.
+
+    Raises:
+        StoreError: VENVS_BASE_PATH can't be used.
+    """
+
+    def confine(policy: Policy, argv: Sequence[str]) -> list[str]:
+        if walls.bubblewrap is None:
+            return list(argv)
+        return bubblewrap.command(walls.bubblewrap, policy, argv, unprivileged=walls.unprivileged)
+
+    async with open_venvs(
+        settings.venvs_base_path,
+        default_name=settings.default_venv_name,
+        timeout_seconds=settings.package_timeout_ms / 1000,
+        confine=confine,
+        may_build=walls.bubblewrap is not None or settings.isolation is Isolation.NONE,
+    ) as venvs:
+        yield venvs
 
 
 def _confinement(settings: Settings, walls: Walls) -> Confinement:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,14 @@ pytestmark = pytest.mark.anyio
 def test_every_wall_stands_where_the_tests_run(walls: Walls):
     assert walls.strict
     assert walls.missing == ""
-    assert [wall.name for wall in walls.walls] == ["bubblewrap", "namespaces", "mounts", "landlock", "seccomp"]
+    assert [wall.name for wall in walls.walls] == [
+        *("bubblewrap", "namespaces", "mounts", "landlock", "seccomp", "processes")
+    ]
     assert walls.landlock_abi >= 1
+
+
+def test_root_has_bubblewrap_run_by_a_user_without_privilege(walls: Walls):
+    assert walls.unprivileged is (os.getuid() == 0)
 
 
 async def test_without_bubblewrap_the_way_to_get_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -73,6 +80,18 @@ def test_what_strict_is_met_by(
     bubblewrap: Path | None, namespaces: bool, abi: int, seccomp: bool, chosen: Confinement | None
 ):
     assert choose_confinement(bubblewrap, namespaces=namespaces, landlock_abi=abi, seccomp=seccomp) == chosen
+
+
+def test_without_a_bound_on_processes_strict_is_not_met():
+    assert choose_confinement(BWRAP, namespaces=True, landlock_abi=7, seccomp=True, processes=False) is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root is refused: the escapes are tried as an ordinary user too")
+async def test_root_without_bubblewrap_is_told_to_be_somebody_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    walls = await probe()
+    assert not walls.strict
+    assert "processes: the kernel does not count root's; start the server as an ordinary user" in walls.missing
 
 
 def test_a_plain_process_is_not_strict():

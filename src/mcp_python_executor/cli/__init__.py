@@ -1,4 +1,4 @@
-"""The terminal's door: serve, run, venv list, doctor.
+"""The terminal's door: serve, run, venv, doctor.
 
 Each command has a module of its own, imported when it is asked for, so that help and argument errors answer at once.
 """
@@ -34,16 +34,16 @@ def _run(options: argparse.Namespace) -> int:
     return run.run(options)
 
 
-def _venv_list(options: argparse.Namespace) -> int:
-    from mcp_python_executor.cli import look
+def _venv(options: argparse.Namespace) -> int:
+    from mcp_python_executor.cli import venvs
 
-    return look.venv_list(options)
+    return getattr(venvs, options.operation)(options)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from mcp_python_executor.cli import look
+    from mcp_python_executor.cli import walls
 
-    return look.doctor(options)
+    return walls.doctor(options)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,7 +82,7 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", prog=PROGRAM, parser_class=_Parser)
     _define_run(commands.add_parser("run", help="run a program as a model's call would be run"))
-    _define_venv(commands.add_parser("venv", help="look at the environments"))
+    _define_venv(commands.add_parser("venv", help="look at the environments, and change them"))
     _define_doctor(commands.add_parser("doctor", help="tell which walls this machine offers and how to get the others"))
     _add_settings(parser)
     return parser
@@ -106,11 +106,34 @@ def _define_run(run: _Parser) -> None:
 
 def _define_venv(venv: _Parser) -> None:
     actions = venv.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    listing = actions.add_parser("list", help="list the environments")
-    listing.usage = f"{PROGRAM} venv list [settings] [--json]"
-    listing.set_defaults(command=_venv_list)
-    listing.add_argument("--json", action="store_true", help="as JSON")
-    _add_settings(listing)
+
+    def define(name: str, operation: str, arguments: str, meaning: str) -> _Parser:
+        action = actions.add_parser(name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.")
+        action.usage = " ".join(filter(None, (PROGRAM, "venv", name, "[settings] [--json]", arguments)))
+        action.set_defaults(command=_venv, operation=operation)
+        action.add_argument("--json", action="store_true", help="as JSON, the object that the tool gives")
+        if arguments:
+            action.add_argument("name", metavar="NAME", help="the environment")
+        _add_settings(action)
+        return action
+
+    define("list", "listing", "", "list the environments")
+    create = define("create", "create", "NAME [options]", "make an empty environment")
+    create.add_argument("--description", default="", metavar="TEXT", help="what it is for")
+    python = create.add_mutually_exclusive_group()
+    python.add_argument("--python-version", default="", metavar="VERSION", help="such as 3.12 or '>=3.10'")
+    python.add_argument("--python", default="", metavar="PATH", help="the interpreter to make it from")
+    delete = define("delete", "delete", "NAME [--confirm]", "delete an environment; what runs in it goes on to its end")
+    delete.add_argument("--confirm", action="store_true", help="the default environment needs this")
+    describe = define("describe", "describe", "NAME TEXT", "change the description of an environment")
+    describe.add_argument("description", metavar="TEXT", help="what it is for")
+    for name, meaning in (
+        ("install", "install packages; an environment that does not exist is made"),
+        ("uninstall", "remove packages, and what only they needed"),
+    ):
+        change = define(name, name, "NAME PACKAGE...", meaning)
+        change.add_argument("packages", nargs="+", metavar="PACKAGE", help="such as numpy or 'pandas[excel]>=2'")
+    define("packages", "packages", "NAME", "list what is installed in an environment")
 
 
 def _define_doctor(doctor: _Parser) -> None:

@@ -97,6 +97,7 @@ class Worker:
         """Our end of a pipe, which never blocks; the worker's, which reads if `reading`, goes to `theirs`."""
         read, write = os.pipe()
         theirs, ours = (read, write) if reading else (write, read)
+        os.fchmod(theirs, 0o666)  # programs open /dev/stdout by path, and may be another user
         self.theirs.append(theirs)
         os.set_blocking(ours, False)
         return ours

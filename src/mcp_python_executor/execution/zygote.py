@@ -1,6 +1,7 @@
 """One warm interpreter, as the server holds it: started behind the outer wall, asked for workers, ended."""
 
 import json
+import os
 import secrets
 import socket
 import struct
@@ -13,6 +14,7 @@ from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import anyio
+import psutil
 from pydantic import BaseModel, ValidationError
 
 from mcp_python_executor.errors import EngineError
@@ -26,6 +28,8 @@ from mcp_python_executor.sandbox.policy import readable
 from mcp_python_executor.sandbox.probe import INSIDE, Confinement, bootstrap, init_program
 
 _START_SECONDS = 60
+# So many runs of one zygote may have all the processes that one may have, before the kernel refuses more.
+_RUNS_AT_FULL = 2
 # A run that forks without end makes everybody slow, the zygote that ends it too.
 _END_SECONDS = 5
 _GONE_SECONDS = 30
@@ -42,6 +46,24 @@ class Engine:
     confinement: Confinement
     runs: Path
     limits: Limits
+
+
+def _most_processes(limits: Limits, *, outer: bool) -> int:
+    """What RLIMIT_NPROC bounds a run to: a backstop, while what runs is counted by looking.
+
+    The kernel counts by user namespace and user (see getrlimit(2)): the runs of a zygote together behind bubblewrap,
+    all that the user runs elsewhere.
+    """
+    return _RUNS_AT_FULL * limits.processes + (0 if outer else _tasks_of_user())
+
+
+def _tasks_of_user() -> int:
+    count = 0
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it may have ended
+            if process.uids().real == os.getuid():
+                count += process.num_threads()
+    return count
 
 
 class _Event(BaseModel):
@@ -114,11 +136,12 @@ class Zygote:
         argv = [str(self._surroundings.interpreter.python), *bootstrap("zygote"), control, json.dumps(self._config())]
         # What is imported ahead finds a home too, at the place where programs have theirs.
         environment = (*policy.environment, ("HOME", self._home(self._directory)))
-        program = self._engine.confinement.bubblewrap
-        if program is None:
+        confinement = self._engine.confinement
+        if confinement.bubblewrap is None:
             return argv, dict(environment)
         walled = replace(policy, read=(INSIDE, *policy.read), write=(self._directory, *policy.write))
-        return bubblewrap.command(program, walled, argv), dict(environment)
+        unprivileged = confinement.unprivileged
+        return bubblewrap.command(confinement.bubblewrap, walled, argv, unprivileged=unprivileged), dict(environment)
 
     def _config(self) -> dict[str, Any]:
         policy, limits, confinement = self._surroundings.policy, self._engine.limits, self._engine.confinement
@@ -134,12 +157,11 @@ class Zygote:
             "runs": str(self._directory),
             "read": [str(path) for path in read],
             "look": [str(path) for path in look],
-            "keep": [str(path) for path in (*policy.read, *policy.write, INSIDE)],
+            "keep": [str(path) for path in (*policy.read, *policy.write)],
             "limits": {
                 "open_files": limits.open_files,
                 "file_bytes": limits.file_bytes,
-                # Elsewhere the kernel counts all the user's processes (see RLIMIT_NPROC in getrlimit(2)).
-                "processes": limits.processes if outer else 0,
+                "processes": _most_processes(limits, outer=outer) if confinement.strict else 0,
                 "temporary_bytes": limits.temporary_bytes,
             },
         }

@@ -21,8 +21,7 @@ def command(
     """`argv` behind the outer wall that `policy` describes, by the bubblewrap at `program`.
 
     `directory` is where it starts; it must stand inside. The caller starts it with `policy.environment` alone. A caller
-    who is root can have bubblewrap run as an `unprivileged` user, as far as the file systems of what the policy names
-    permit it; otherwise it runs as root.
+    who is root can have bubblewrap run as an `unprivileged` user, see `unprivileged.py`.
     """
     named = (*policy.read, *policy.write)
     before = launcher(named) if unprivileged else []

@@ -1,12 +1,13 @@
 """Which walls this machine offers, each found out by trying it."""
 
 import json
+import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import anyio
 
 from mcp_python_executor.sandbox import bubblewrap
 from mcp_python_executor.sandbox.policy import Policy, interpreter_paths
+from mcp_python_executor.sandbox.unprivileged import launcher
 
 INSIDE = Path(__file__).parent.parent / "inside"
 _SECONDS = 10
@@ -52,14 +54,16 @@ class Wall:
 class Confinement:
     """The walls that runs are put behind; with none of them a run is a plain process.
 
-    `bubblewrap` is its program. Without `namespaces` of its own a run is ended by a supervisor, has no /tmp but a
-    directory of its own, and the calls that mounts would keep from the host's files do nothing.
+    `bubblewrap` is its program, which root has run as an `unprivileged` user. Without `namespaces` of its own a run is
+    ended by a supervisor, has no /tmp but a directory of its own, and the calls that mounts would keep from the host's
+    files do nothing.
     """
 
     bubblewrap: Path | None = None
     namespaces: bool = False
     landlock: bool = False
     seccomp: bool = False
+    unprivileged: bool = False
 
     @property
     def strict(self) -> bool:
@@ -69,11 +73,17 @@ class Confinement:
     @property
     def names(self) -> list[str]:
         """The walls by name, from the outermost."""
-        return [field.name for field in fields(self) if getattr(self, field.name)]
+        return [name for name in ("bubblewrap", "namespaces", "landlock", "seccomp") if getattr(self, name)]
 
 
 def choose_confinement(
-    bubblewrap: Path | None, *, namespaces: bool, landlock_abi: int, seccomp: bool
+    bubblewrap: Path | None,
+    *,
+    namespaces: bool,
+    landlock_abi: int,
+    seccomp: bool,
+    processes: bool = True,
+    unprivileged: bool = False,
 ) -> Confinement | None:
     """How ISOLATION=strict is met with these walls; None where it is not.
 
@@ -83,24 +93,30 @@ def choose_confinement(
     | works | no (AppArmor) | ABI 6 | bubblewrap's mounts, Landlock, seccomp | its supervisor |
     | no | not used | ABI 6 | Landlock, seccomp | its supervisor |
 
-    As root and as an ordinary user. Where runs share a PID namespace Landlock has to scope their signals: ABI 6.
+    Where runs share a PID namespace Landlock has to scope their signals: ABI 6. `processes` tells whether the kernel
+    bounds how many a run has: for root it does where bubblewrap is started `unprivileged`, so the last row is not for
+    root.
     """
-    if not seccomp or landlock_abi < 1:
+    if not seccomp or not processes or landlock_abi < 1:
         return None
     if bubblewrap is not None and namespaces:
-        return Confinement(bubblewrap, namespaces=True, landlock=True, seccomp=True)
+        return Confinement(bubblewrap, namespaces=True, landlock=True, seccomp=True, unprivileged=unprivileged)
     if landlock_abi >= _SIGNALS_SCOPED:
-        return Confinement(bubblewrap, landlock=True, seccomp=True)
+        return Confinement(bubblewrap, landlock=True, seccomp=True, unprivileged=unprivileged)
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """The walls of this machine. `bubblewrap` is the program where it works, `landlock_abi` is 0 without Landlock."""
+    """The walls of this machine. `bubblewrap` is the program where it works, `landlock_abi` is 0 without Landlock.
+
+    `unprivileged` tells that root has it run as a user of its own.
+    """
 
     walls: tuple[Wall, ...]
     bubblewrap: Path | None
     landlock_abi: int
+    unprivileged: bool = False
 
     @property
     def confinement(self) -> Confinement | None:
@@ -111,6 +127,8 @@ class Walls:
             namespaces={"namespaces", "mounts"} <= stands,
             landlock_abi=self.landlock_abi if "landlock" in stands else 0,
             seccomp="seccomp" in stands,
+            processes="processes" in stands,
+            unprivileged=self.unprivileged,
         )
 
     @property
@@ -134,21 +152,27 @@ def init_program() -> str | None:
     return shutil.which("cat", path="/usr/bin:/bin")
 
 
-async def probe() -> Walls:
-    """Tries every wall that `strict` asks for, each as a run uses it. Takes about three interpreter starts."""
+async def probe(*places: Path) -> Walls:
+    """Tries every wall that `strict` asks for, each as a run uses it. Takes about three interpreter starts.
+
+    `places` are where environments and runs are kept: as root, ids have to be mapped there.
+    """
     if sys.platform != "linux":
         return Walls((Wall("system", False, sys.platform, "walls stand on Linux and in WSL 2 only"),), None, 0)
     program = shutil.which("bwrap")
     outer = _missing_bubblewrap() if program is None else await _try_bubblewrap(program)
-    inside = await _try_inside(program if outer.stands else None)
+    root = os.geteuid() == 0
+    unprivileged = root and outer.stands and await _can_be_unprivileged(places)
+    inside = await _try_inside(program if outer.stands else None, unprivileged=unprivileged)
     walls = (
         outer,
         _wall("namespaces", inside, "a PID namespace for each run, its mounts locked", _namespaces_remedy()),
         _wall("mounts", inside, "a private /tmp for each run", _namespaces_remedy()),
         _wall("landlock", inside, f"ABI {inside['abi']}", "use Linux 5.13 or newer with landlock among its LSMs"),
         _wall("seccomp", inside, f"a filter for {platform.machine()}", "use x86-64 or arm64 with seccomp enabled"),
+        _bound_on_processes(root=root, unprivileged=unprivileged),
     )
-    return Walls(walls, Path(program) if program and outer.stands else None, int(inside["abi"]))
+    return Walls(walls, Path(program) if program and outer.stands else None, int(inside["abi"]), unprivileged)
 
 
 def _wall(name: str, found: Mapping[str, Any], detail: str, remedy: str) -> Wall:
@@ -213,15 +237,42 @@ async def _output(command: list[str]) -> str:
     return done.stdout.decode(errors="replace").strip()
 
 
-async def _try_inside(program: str | None) -> dict[str, Any]:
-    """What `inside/probe.py` finds, behind bubblewrap where that works: a text for each wall, empty where it stands."""
-    base = Path(sys.base_prefix)
+def _bound_on_processes(*, root: bool, unprivileged: bool) -> Wall:
+    """RLIMIT_NPROC does not bind root (see getrlimit(2)): a run that forks without end would take the machine down."""
+    if root and not unprivileged:
+        remedy = "start the server as an ordinary user, or with bubblewrap where mounts can map ids (not overlayfs)"
+        return Wall("processes", False, "the kernel does not count root's", remedy)
+    return Wall("processes", True, "counted by the kernel" + (", as another user's than root" if root else ""))
+
+
+async def _can_be_unprivileged(places: Sequence[Path]) -> bool:
+    _, policy = _interpreter()
+    try:
+        with anyio.fail_after(_SECONDS):
+            command = launcher((*policy.read, *map(_that_exists, places)))
+            tried = await anyio.run_process(command, check=False, env={}, stdin=subprocess.DEVNULL)
+    except (OSError, TimeoutError):
+        return False
+    return tried.returncode == 0
+
+
+def _that_exists(place: Path) -> Path:
+    """`place`, or what it will be made in."""
+    return next(path for path in (place, *place.parents) if path.exists())
+
+
+def _interpreter() -> tuple[Path, Policy]:
     python = Path(sys._base_executable)  # type: ignore[attr-defined]  # noqa: SLF001 - no public name; venv uses it too
-    read, hide = interpreter_paths(base, platform.python_version())
+    read, hide = interpreter_paths(Path(sys.base_prefix), platform.python_version())
+    return python, Policy(read=(INSIDE, python, *read), hide=hide)
+
+
+async def _try_inside(program: str | None, *, unprivileged: bool) -> dict[str, Any]:
+    """What `inside/probe.py` finds, behind bubblewrap where that works: a text for each wall, empty where it stands."""
+    python, policy = _interpreter()
     command = [str(python), *bootstrap("probe"), init_program() or "cat"]
     if program:
-        policy = Policy(read=(INSIDE, python, *read), hide=hide)
-        command = bubblewrap.command(Path(program), policy, command)
+        command = bubblewrap.command(Path(program), policy, command, unprivileged=unprivileged)
     told = await _output(command)
     try:
         return json.loads(told)

@@ -6,7 +6,7 @@ nobody mount another (mount_namespaces(7)); and no limit counts their processes 
 
 Each place is cloned, and the ids of the clone are mapped (MOUNT_ATTR_IDMAP in mount_setattr(2)): what root owns appears
 as the user's, what the user writes becomes root's, and everybody else's stays theirs. The clones are attached in a
-mount namespace of the command's own and end with it. Where one can't be mapped, the command runs as root.
+mount namespace of the command's own and end with it. One that can't be mapped is seen as any stranger sees it.
 
 This is a process of its own that becomes the command, run by the server's interpreter with the standard library alone:
 each start waits for what it imports.
@@ -32,8 +32,8 @@ _HIGHEST_ID = 2**32 - 2
 # Every host has it, for bubblewrap does not start without. The places are cloned before this covers them.
 _STAGE = "/tmp"  # noqa: S108 - a mount of the command's own
 _STAGE_OPTIONS = b"mode=0755,size=1m"
-# Exit status of a trial (see `launcher`) after which the command would run as root.
-_AS_ROOT = 3
+# Exit status of a trial (see `launcher`) of places that can't all be mapped.
+_NOT_MAPPED = 3
 
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _NEWNS, _NEWUSER = 0x20000, 0x10000000
@@ -56,7 +56,7 @@ def staged(places: Iterable[Path]) -> dict[Path, str]:
 def launcher(places: Sequence[Path]) -> list[str]:
     """What to put before a command so that it is started in the way of this module, with `places` as `staged` says.
 
-    Alone it is a trial: it exits with 0 where the command would run unprivileged. Start it as root.
+    Alone it is a trial: it exits with 0 where all of them can be mapped. Start it as root.
     """
     parent = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - pathlib is slow to import
     boot = f"import sys; sys.path.append({parent!r}); from sandbox import unprivileged; unprivileged.main()"
@@ -70,10 +70,9 @@ def main() -> None:
     try:
         environment = _environment()
         mapped = _stage(places)
-        if mapped:
-            _give_up_root()
+        _give_up_root()
         if not command:
-            sys.exit(0 if mapped else _AS_ROOT)
+            sys.exit(0 if mapped else _NOT_MAPPED)
         for number in (_SIGPIPE, _SIGXFSZ):
             _libc.signal(number, None)
         os.execve(command[0], command, environment)  # noqa: S606 - what this is for
@@ -95,24 +94,20 @@ def _checked(result: int, what: str) -> int:
 
 
 def _stage(places: Sequence[str]) -> bool:
-    """Attaches clones of `places`; gives whether they are the user's.
+    """Attaches clones of `places`; gives whether all of them are mapped.
 
     What the host mounts and unmounts later shows below them: a namespace that did not follow would keep a disk busy.
     """
     _checked(_libc.unshare(_NEWNS), "unshare a mount namespace")
     _checked(_libc.mount(None, b"/", None, _MS_REC | _MS_SLAVE, None), "keep mounts from the host")
-    try:
-        namespace = _user_namespace()
-        clones = [_mapped(_clone(place), namespace) for place in places]
-        mapped = True
-    except OSError:
-        clones = [_clone(place) for place in places]
-        mapped = False
+    namespace = _user_namespace()
+    clones = [_clone(place) for place in places]
+    mapped = [_map(clone, namespace) for clone in clones]
     flags = _MS_NOSUID | _MS_NODEV
     _checked(_libc.mount(b"tmpfs", _STAGE.encode(), b"tmpfs", flags, _STAGE_OPTIONS), f"mount {_STAGE}")
     for number, clone in enumerate(clones):
         _attach(clone, f"{_STAGE}/{number}")
-    return mapped
+    return all(mapped)
 
 
 def _user_namespace() -> int:
@@ -151,15 +146,14 @@ def _clone(place: str) -> int:
     return _checked(_libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(place), flags), place)
 
 
-def _mapped(clone: int, namespace: int) -> int:
-    """`clone` with its ids mapped: whole, or but for mounts below it where one of those can't be."""
+def _map(clone: int, namespace: int) -> bool:
+    """Maps the ids of `clone`: whole, or but for mounts below it where one of those can't be; gives whether it did."""
     attributes = struct.pack("QQQQ", _IDMAP, 0, 0, namespace)
-    for flags in (_AT_EMPTY_PATH | _AT_RECURSIVE, _AT_EMPTY_PATH):
-        size = ctypes.c_size_t(len(attributes))
-        result = _libc.syscall(_MOUNT_SETATTR, clone, b"", ctypes.c_uint(flags), attributes, size)
-        if result == 0:
-            return clone
-    return _checked(result, "map ids")
+    size = ctypes.c_size_t(len(attributes))
+    return any(
+        _libc.syscall(_MOUNT_SETATTR, clone, b"", ctypes.c_uint(flags), attributes, size) == 0
+        for flags in (_AT_EMPTY_PATH | _AT_RECURSIVE, _AT_EMPTY_PATH)
+    )
 
 
 def _attach(clone: int, path: str) -> None:

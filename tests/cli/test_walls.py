@@ -1,23 +1,11 @@
-"""Looking at environments and walls from the terminal."""
+"""Which walls stand, from the terminal."""
 
 import json
 import re
 
 import pytest
 
-from tests.cli.conftest import WITHOUT_LANDLOCK, Command
-
-
-def test_venv_list_shows_a_table(command: Command):
-    lines = command("venv", "list").stdout.splitlines()
-    assert lines[0].split() == ["NAME", "PYTHON", "PACKAGES", "LAST", "USED", "STATUS", "DESCRIPTION"]
-    assert any(line.startswith("default (default)") and "ready" in line for line in lines[1:])
-
-
-def test_venv_list_as_json_has_the_objects_of_the_tool(command: Command):
-    venvs = {venv["name"]: venv for venv in json.loads(command("venv", "list", "--json").stdout)}
-    assert venvs["default"]["isDefault"]
-    assert venvs["default"]["status"] == "ready"
+from tests.cli.conftest import NOT_FOR_ROOT, WITHOUT_LANDLOCK, Command
 
 
 @pytest.mark.usefixtures("walls")
@@ -28,6 +16,7 @@ def test_doctor_says_which_walls_stand(command: Command):
     assert json.loads(command("doctor", "--json").stdout)["strict"] is True
 
 
+@NOT_FOR_ROOT
 @pytest.mark.usefixtures("walls")
 def test_doctor_says_what_programs_miss_where_fewer_walls_stand(command: Command, without_bubblewrap: str):
     done = command("doctor", PATH=without_bubblewrap)
