@@ -16,9 +16,6 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 COMMAND = [sys.executable, "-m", "mcp_python_executor"]
 # Generous: a command that takes this long hangs.
 SECONDS = 120
-NOT_FOR_ROOT = pytest.mark.skipif(
-    os.getuid() == 0, reason="root needs bubblewrap: these are run as an ordinary user, see .ci/run"
-)
 WITHOUT_LANDLOCK = [sys.executable, str(Path(__file__).parent.parent / "without_landlock.py")]
 
 
