@@ -14,8 +14,8 @@ from mcp_python_executor.sandbox import bubblewrap
 from mcp_python_executor.sandbox.policy import Policy
 from mcp_python_executor.venvs.model import Package
 from mcp_python_executor.venvs.operations import Venvs, open_venvs
-from mcp_python_executor.venvs.records import GenerationRecord, write_generation
-from mcp_python_executor.venvs.store import MARKER, Store
+from mcp_python_executor.venvs.records import GenerationRecord, write_generation, write_packages
+from mcp_python_executor.venvs.store import Store
 from mcp_python_executor.venvs.uv import Confine
 
 BUBBLEWRAP = shutil.which("bwrap")
@@ -80,11 +80,11 @@ def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path / "venvs")
 
 
-def make_generation(store: Store, name: str) -> str:
+def make_generation(store: Store, name: str, *, python: str = "/bin/sh") -> str:
     """A finished generation with nothing in it but an interpreter of sorts."""
     path = store.path(name)
     (path / "bin").mkdir(parents=True)
-    (path / "bin" / "python").symlink_to("/bin/sh")
-    record = GenerationRecord(name, "3.11.7", "/usr", "/usr/bin/python3", "cpython", (Package("six", "1.17.0", True),))
-    write_generation(path / MARKER, record, path)
+    (path / "bin" / "python").symlink_to(python)
+    write_packages(path, [Package("six", "1.17.0", True)])
+    write_generation(path, GenerationRecord(name, "3.11.7", "/usr", python, "cpython", 1), store.tmp)
     return name

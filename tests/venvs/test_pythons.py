@@ -29,13 +29,37 @@ _OTHERS = [_python("3.9.18"), _python("3.12.1"), _python("3.13.0")]
     ],
 )
 def test_the_servers_own_is_chosen_where_it_will_do_and_else_the_newest(asked: str, version: str):
-    assert pythons.choose(asked, _DEFAULT, _OTHERS).version == version
+    best = pythons.best(pythons.specifiers(asked), _DEFAULT, _OTHERS)
+    assert best
+    assert best.version == version
 
 
 @pytest.mark.parametrize("asked", ["3.10", ">=4", "3.12.9"])
-def test_a_version_that_is_not_there_is_refused_with_those_that_are(asked: str):
-    with pytest.raises(InvalidArgument, match=r"there are 3\.9, 3\.11, 3\.12, 3\.13"):
-        pythons.choose(asked, _DEFAULT, _OTHERS)
+def test_no_other_version_is_chosen_for_one_that_is_not_there(asked: str):
+    assert pythons.best(pythons.specifiers(asked), _DEFAULT, _OTHERS) is None
+
+
+def test_a_person_is_told_which_versions_there_are():
+    assert pythons.there_are([_DEFAULT, *_OTHERS, _DEFAULT]) == "there are 3.9, 3.11, 3.12, 3.13"
+
+
+@pytest.mark.parametrize(
+    ("had", "closest"),
+    [("3.12.1", "3.12.1"), ("3.12.4", "3.12.5"), ("3.12.3", "3.12.5"), ("3.12.2", "3.12.1"), ("3.12.9", "3.12.5")],
+)
+def test_the_closest_of_the_same_minor_version_takes_the_place_of_one_that_is_gone(had: str, closest: str):
+    found = pythons.closest(_python(had), [_DEFAULT, *_OTHERS, _python("3.12.5")])
+    assert found
+    assert found.version == closest
+
+
+def test_another_minor_version_takes_nobodys_place():
+    assert pythons.closest(_python("3.10.1"), [_DEFAULT, *_OTHERS]) is None
+
+
+def test_one_that_is_still_there_is_taken_though_it_was_updated_in_its_place():
+    updated = Interpreter(_python("3.12.1").python, "3.12.8", Path("/opt/3.12.1"))
+    assert pythons.closest(_python("3.12.1"), [_python("3.12.2"), updated]) is updated
 
 
 @pytest.mark.parametrize("asked", ["/usr/bin/python3", "python3.12", "latest", "../python", "3.12; rm -rf /"])

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mcp_python_executor.venvs.files import exchange, remove_tree, seal
-from mcp_python_executor.venvs.records import VenvRecord, now
-from mcp_python_executor.venvs.store import MARKER, Store
+from mcp_python_executor.venvs.records import MARKER, VenvRecord, now
+from mcp_python_executor.venvs.store import Store
 from tests.venvs.conftest import make_generation
 
 
@@ -36,18 +36,31 @@ def test_a_generation_that_went_since_it_was_read_is_none(store: Store):
 
 
 def test_one_whose_base_interpreter_is_gone_says_which_it_was(store: Store):
+    store.switch("lab", make_generation(store, "one", python="/nowhere/python3"))
+    assert store.generation("lab") is None
+    assert "the Python '/nowhere/python3' that it was made from is gone" in store.problem("lab")
+
+
+def test_one_that_lost_its_link_to_the_interpreter_says_that_files_are_gone(store: Store):
     store.switch("lab", make_generation(store, "one"))
     (store.path("one") / "bin" / "python").unlink()
-    (store.path("one") / "bin" / "python").symlink_to("/nowhere/python")
     assert store.generation("lab") is None
-    assert "'/usr/bin/python3'" in store.problem("lab")
+    assert "its files are gone" in store.problem("lab")
 
 
 def test_the_history_is_bounded_and_names_each_generation_once():
     record = VenvRecord("", now())
     for left in ("a", "b", "a", "c", "d", "e"):
         record = record.leaving(left)
-    assert record.history == ("c", "d", "e")
+    assert record.past("f") == ("c", "d", "e")
+
+
+def test_what_is_written_ahead_of_a_switch_means_the_same_as_before_until_it_is_done():
+    record = VenvRecord("", now(), ("a", "b", "c"))
+    ahead = record.leaving("d")
+    assert ahead.past("d") == record.past("d") == ("a", "b", "c")
+    assert ahead.past("e") == ("b", "c", "d")
+    assert ahead.past("c") == ("a", "b", "d"), "as after a return to c"
 
 
 def test_a_record_that_cannot_be_understood_is_none(store: Store):

@@ -39,9 +39,11 @@ async def adopt(
             async with builder.generation(roots, interpreter, before=exact.id, offline_first=True) as adopted:
                 return commit(adopted.id)
     except PackageError as error:
+        runs = plain.generation(store.base / name) is not None
+        needed, still = (", which a change needs", "it still runs code, and ") if runs else ("", "")
         raise PackageError(
-            f"venv {name!r} was made by another tool and can't be made again, which a change needs: {error}; it still "
-            "runs code, and create_venv makes another one"
+            f"venv {name!r} was made by another tool and can't be made again{needed}: {error}; {still}create_venv "
+            "makes another one"
         ) from error
 
 

@@ -1,11 +1,11 @@
 """The next generation of a venv: resolve, build what exists only as source, link."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import anyio
@@ -16,12 +16,13 @@ from packaging.utils import canonicalize_name
 from mcp_python_executor.errors import PackageError
 from mcp_python_executor.venvs import plain, project, reasons
 from mcp_python_executor.venvs.builds import build_wheels
-from mcp_python_executor.venvs.files import remove_tree
+from mcp_python_executor.venvs.drift import is_sound
+from mcp_python_executor.venvs.files import remove_tree, sync_all, sync_directory
 from mcp_python_executor.venvs.locks import Lock, try_lock
 from mcp_python_executor.venvs.model import Package
 from mcp_python_executor.venvs.pythons import Interpreter
-from mcp_python_executor.venvs.records import GenerationRecord, sync_directory, write_generation
-from mcp_python_executor.venvs.store import MARKER, Store
+from mcp_python_executor.venvs.records import GenerationRecord, read_generation, write_generation, write_packages
+from mcp_python_executor.venvs.store import Store
 from mcp_python_executor.venvs.uv import Listener, Uv, raise_for
 
 _POLL_SECONDS = 0.02
@@ -55,19 +56,51 @@ class Builder:
             PackageError: it can't be made.
         """
         with self._store.workshop() as workshop:
-            pyproject = project.render(requests, interpreter)
-            (workshop / project.PYPROJECT).write_text(pyproject, encoding="utf-8")
+            (workshop / project.PYPROJECT).write_text(project.render(requests, interpreter), encoding="utf-8")
             if before is not None and requests:
                 _take_over(self._store.path(before), workshop)
-            lock = ""  # what asks for nothing needs no lock, and no uv to make one
-            if requests:
+            if requests:  # what asks for nothing needs no lock, and no uv to make one
                 await self._resolve(workshop, interpreter, offline_first=offline_first, listener=listener)
-                lock = (workshop / project.LOCK).read_text(encoding="utf-8")
-            name = project.generation_id(pyproject, lock, interpreter, _hashes(workshop / project.WHEELS))
+            async with self._made(workshop, interpreter, requests, listener) as record:
+                yield record
+
+    @asynccontextmanager
+    async def again(
+        self, blueprint: Path, interpreter: Interpreter, *, listener: Listener | None
+    ) -> AsyncGenerator[GenerationRecord]:
+        """The finished generation for the requests and the lock in the folder `blueprint`, kept from removal as above.
+
+        `interpreter` is of the minor version that they are for.
+
+        Raises:
+            PackageError: it can't be made.
+        """
+        requests = project.requests(blueprint / project.PYPROJECT)
+        with self._store.workshop() as workshop:
+            pyproject = project.render(requests, interpreter)
+            (workshop / project.PYPROJECT).write_text(pyproject, encoding="utf-8")
+            _take_over(blueprint, workshop)
+            if lock := project.lock_text(workshop):
+                (workshop / project.LOCK).write_text(project.locked_for(interpreter, lock), encoding="utf-8")
+            async with self._made(workshop, interpreter, requests, listener) as record:
+                yield record
+
+    @asynccontextmanager
+    async def _made(
+        self, workshop: Path, interpreter: Interpreter, requests: Sequence[Requirement], listener: Listener | None
+    ) -> AsyncGenerator[GenerationRecord]:
+        """The finished generation for the project in `workshop`; one that somebody changed or damaged is passed by."""
+        pyproject = (workshop / project.PYPROJECT).read_text(encoding="utf-8")
+        lock, hashes = project.lock_text(workshop), _hashes(workshop / project.WHEELS)
+        for number in count():
+            name = project.generation_id(pyproject, lock, interpreter, hashes, number)
             async with self._held(name) as (lease, record):
+                if record is not None and not is_sound(self._store, name):
+                    continue
                 if record is None:
                     record = await self._link(workshop, name, interpreter, requests, lease, listener)
                 yield record
+                return
 
     async def _resolve(
         self, workshop: Path, interpreter: Interpreter, *, offline_first: bool, listener: Listener | None
@@ -108,11 +141,46 @@ class Builder:
             # The lock goes with uv: should we be killed, nobody takes the place while it still writes there.
             link = partial(self._uv.sync, listener=listener) if requests else self._uv.venv
             await link(workshop, interpreter, target, pass_fds=(lease.descriptor,))
-            return await run_sync(_finish, workshop, target, name, interpreter, requests)
+            return await run_sync(self._finish, workshop, name, interpreter, requests)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await run_sync(remove_tree, target)
             raise
+
+    def _finish(
+        self, workshop: Path, name: str, interpreter: Interpreter, requests: Sequence[Requirement]
+    ) -> GenerationRecord:
+        """Put the project beside what was made of it, and last, when all that outlasts a loss of power, the marker."""
+        target, blueprint = self._store.path(name), workshop / "blueprint"
+        asked = {canonicalize_name(requirement.name) for requirement in requests}
+        packages = [Package(found.name, found.version, found.name in asked) for found in plain.packages(target)]
+        record = GenerationRecord(
+            id=name,
+            python_version=interpreter.version,
+            base_prefix=str(interpreter.prefix),
+            base_python=str(interpreter.python),
+            implementation=interpreter.implementation,
+            package_count=len(packages),
+        )
+        blueprint.mkdir()
+        for folder in (target, blueprint):
+            shutil.copyfile(workshop / project.PYPROJECT, folder / project.PYPROJECT)
+            _take_over(workshop, folder)
+        write_packages(target, packages)
+        sync_all(target)
+        self._keep(blueprint, record, workshop)
+        write_generation(target, record, workshop)
+        sync_directory(target.parent)
+        return record
+
+    def _keep(self, blueprint: Path, record: GenerationRecord, workshop: Path) -> None:
+        kept = self._store.blueprints / record.id
+        if read_generation(kept) is not None:  # from before: what has the same id is the same
+            return
+        write_generation(blueprint, record, workshop)
+        remove_tree(kept)
+        blueprint.rename(kept)
+        sync_directory(kept.parent)
 
     @asynccontextmanager
     async def _held(self, name: str) -> AsyncGenerator[tuple[Lock, GenerationRecord | None]]:
@@ -140,41 +208,15 @@ def tell(listener: Listener | None, stage: str) -> None:
         listener(stage)
 
 
-def _take_over(generation: Path, workshop: Path) -> None:
-    """What the next resolution starts from: the lock, and the wheels that were built."""
-    if (lock := generation / project.LOCK).exists():
-        shutil.copyfile(lock, workshop / project.LOCK)
-    if (wheels := generation / project.WHEELS).is_dir():
-        shutil.copytree(wheels, workshop / project.WHEELS, copy_function=shutil.copyfile)
+def _take_over(source: Path, target: Path) -> None:
+    """Copy the lock, and the wheels that were built for it."""
+    if (lock := source / project.LOCK).exists():
+        shutil.copyfile(lock, target / project.LOCK)
+    if (wheels := source / project.WHEELS).is_dir():
+        shutil.copytree(wheels, target / project.WHEELS, copy_function=shutil.copyfile)
 
 
 def _hashes(wheels: Path) -> dict[str, str]:
     if not wheels.is_dir():
         return {}
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels.iterdir()}
-
-
-def _finish(
-    workshop: Path, target: Path, name: str, interpreter: Interpreter, requests: Sequence[Requirement]
-) -> GenerationRecord:
-    """Put the project beside what was made of it, and the marker last."""
-    for part in filter(lambda part: (workshop / part).exists(), (project.PYPROJECT, project.LOCK)):
-        with (target / part).open("xb") as file:
-            file.write((workshop / part).read_bytes())
-            file.flush()
-            os.fsync(file.fileno())
-    if (workshop / project.WHEELS).is_dir():
-        shutil.copytree(workshop / project.WHEELS, target / project.WHEELS)
-    asked = {canonicalize_name(requirement.name) for requirement in requests}
-    packages = tuple(Package(found.name, found.version, found.name in asked) for found in plain.packages(target))
-    record = GenerationRecord(
-        id=name,
-        python_version=interpreter.version,
-        base_prefix=str(interpreter.prefix),
-        base_python=str(interpreter.python),
-        implementation=interpreter.implementation,
-        packages=packages,
-    )
-    write_generation(target / MARKER, record, workshop)
-    sync_directory(target.parent)
-    return record

@@ -8,21 +8,22 @@ from packaging.utils import canonicalize_name
 
 from mcp_python_executor.errors import InvalidArgument, PackageError
 from mcp_python_executor.venvs.catalog import some
+from mcp_python_executor.venvs.model import Package
 from mcp_python_executor.venvs.project import Needs
-from mcp_python_executor.venvs.records import GenerationRecord
 
 
-def require_installed(venv_name: str, record: GenerationRecord, names: Iterable[str]) -> None:
-    """Nothing, where all of `names` are installed.
+def require_installed(venv_name: str, there: Iterable[Package], names: Iterable[str]) -> None:
+    """Nothing, where all of `names` are among the packages that are `there`.
 
     Raises:
         InvalidArgument: one is not; with those that are.
     """
-    installed = [package.name for package in record.packages]
+    installed = [package.name for package in there]
     for name in names:
         if name not in installed:
-            there = some(installed) or "nothing"
-            raise InvalidArgument(f"{name!r} is not installed in venv {venv_name!r}; installed: {there}")
+            raise InvalidArgument(
+                f"{name!r} is not installed in venv {venv_name!r}; installed: {some(installed) or 'nothing'}"
+            )
 
 
 def require_unneeded(lock: str, remaining: Sequence[Requirement], names: Iterable[str]) -> None:

@@ -1,10 +1,12 @@
 """Remove from a store what nobody names or uses: old generations, what killed servers left, what was on its way out."""
 
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from mcp_python_executor.venvs.files import remove_tree
 from mcp_python_executor.venvs.locks import lock_directory, try_lock
+from mcp_python_executor.venvs.records import read_generation, read_python
 from mcp_python_executor.venvs.store import Store
 
 
@@ -17,35 +19,64 @@ def collect(store: Store) -> None:
     for name in {*_names(store.locks), *(_venv_of(file) for file in _names(store.venvs))}:
         _collect_venv(store, name)
     kept = store.named()
-    for name in _names(store.generations):
-        if name not in kept:
-            _collect_generation(store, name)
-    for name in _names(store.trash):
+    pythons = set(_names(store.pythons))
+    for name in {*_names(store.generations), *_names(store.blueprints), *_names(store.leases)} - kept - pythons:
         _collect_generation(store, name)
-    for name in _names(store.leases):
-        if name not in kept and not store.path(name).exists():
-            _collect_generation(store, name)
+    for name in set(_names(store.trash)) - pythons:
+        _collect_generation(store, name)
+    # After the generations that were made from them.
+    for name in pythons:
+        _collect_python(store, name)
+    _collect_cache(store)
 
 
 def _collect_generation(store: Store, generation: str) -> None:
-    lease = store.leases / generation
+    # Named again since we looked: whoever named it held the lease until it was named.
+    paths = (store.path(generation), store.blueprints / generation)
+    _remove(store, generation, paths, lambda: generation in store.named())
+
+
+def _collect_python(store: Store, key: str) -> None:
+    folder = store.pythons / key
+
+    def is_used() -> bool:
+        made = [*store.generations.iterdir(), *store.blueprints.iterdir()]
+        records = [record for path in made if (record := read_generation(path)) is not None]
+        return read_python(folder) is not None and any(
+            Path(record.base_python).is_relative_to(folder) for record in records
+        )
+
+    _remove(store, key, (folder,), is_used)
+
+
+def _remove(store: Store, name: str, paths: Iterable[Path], is_needed: Callable[[], bool]) -> None:
+    """Remove `paths`, their lease `name` and what is on its way out by that name, unless it is leased or needed."""
+    lease, trash = store.leases / name, store.trash / name
     lock = try_lock(lease)
     if lock is None:
         return
     try:
-        # Named again since we looked: whoever named it held the lease until it was named.
-        if generation in store.named():
+        remove_tree(trash)
+        if is_needed():
             return
-        trash = store.trash / generation
-        remove_tree(trash)
-        with suppress(FileNotFoundError):
-            # To change its '..' a directory must be writable itself: see rename(2), EACCES.
-            store.path(generation).chmod(0o700)
-            store.path(generation).rename(trash)
-        remove_tree(trash)
+        for path in paths:
+            with suppress(FileNotFoundError):
+                # To change its '..' a directory must be writable itself: see rename(2), EACCES.
+                path.chmod(0o700)
+                path.rename(trash)
+            remove_tree(trash)
         lease.unlink(missing_ok=True)
     finally:
         lock.release()
+
+
+def _collect_cache(store: Store) -> None:
+    """Remove what uv had downloaded half-way when it was killed: it holds its cache's lock shared while it runs."""
+    if not any(store.cache.glob(".tmp*")) or (lock := try_lock(store.cache / ".lock")) is None:
+        return
+    for path in store.cache.glob(".tmp*"):
+        remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    lock.release()
 
 
 def _collect_venv(store: Store, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Trees of files: removed though read-only, sealed though linked to uv's cache."""
+"""Trees of files: removed though read-only, sealed though linked to uv's cache, made to outlast a loss of power."""
 
 import ctypes
 import errno
@@ -8,8 +8,6 @@ import stat
 from pathlib import Path
 
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
-
-
 # Linux: see rename(2). The constant is the kernel's.
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -57,3 +55,31 @@ def seal(path: Path) -> None:
             os.fchmod(descriptor, 0o555)
         finally:
             os.close(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in the directory `path` outlast a loss of power: see rename(2) and fsync(2)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_all(path: Path) -> None:
+    """Make everything that was written to the file system of `path` outlast a loss of power: see syncfs(2).
+
+    uv does not: a package's files may be empty when the power comes back, though a file made later is whole. One call
+    costs as much as a few fsync(2), one for each file of a large environment would take seconds.
+    """
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:  # not Linux
+        os.sync()
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)

@@ -1,38 +1,74 @@
 """Which interpreter an environment is made from."""
 
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from anyio.to_thread import run_sync
+from packaging.specifiers import SpecifierSet
 
-from mcp_python_executor.errors import InvalidArgument
+from mcp_python_executor.errors import ExecutorError, InvalidArgument
 from mcp_python_executor.venvs import pythons
+from mcp_python_executor.venvs.downloads import Downloads
 from mcp_python_executor.venvs.model import Generation
 from mcp_python_executor.venvs.pythons import Interpreter
 from mcp_python_executor.venvs.records import GenerationRecord
-from mcp_python_executor.venvs.uv import Uv
+from mcp_python_executor.venvs.uv import Listener, Uv
 
 
 class Interpreters:
-    """The interpreters of this machine, looked for once, and only when the server's own will not do."""
+    """The interpreters of this machine, looked for once, and only when the server's own will not do; then downloads."""
 
-    def __init__(self, uv: Uv) -> None:
+    def __init__(self, uv: Uv, downloads: Downloads) -> None:
         self._uv = uv
+        self._downloads = downloads
         self._found: list[Interpreter] | None = None
 
-    async def choose(self, python_version: str) -> Interpreter:
-        """The interpreter for the `pythonVersion` of a call; empty means the server's own.
+    @asynccontextmanager
+    async def chosen(self, python_version: str, *, listener: Listener | None = None) -> AsyncGenerator[Interpreter]:
+        """The interpreter for the `pythonVersion` of a call; empty means the server's own. It stays for the block.
 
         Raises:
-            InvalidArgument: it is no version, or none will do.
+            InvalidArgument: it is no version, or none will do and none can be downloaded.
             PackageError: they can't be looked for.
         """
         default = pythons.default()
         if not python_version or pythons.specifiers(python_version).contains(default.version):
-            return default
-        if self._found is None:
-            directories = await run_sync(pythons.directories, Path.home())
-            self._found = await self._uv.pythons(directories)
-        return pythons.choose(python_version, default, self._found)
+            yield default
+            return
+        accepted = pythons.specifiers(python_version)
+        with ExitStack() as held:
+            while True:
+                others = [*await self._machines(), *self._downloads.there()]
+                fitting = pythons.best(accepted, default, others)
+                if fitting is None:
+                    others = [*await self._machines(again=True), *self._downloads.there()]
+                    fitting = pythons.best(accepted, default, others)
+                if fitting is None:
+                    fitting = await self._download(repr(python_version), accepted, [default, *others], held, listener)
+                if self._downloads.hold(fitting, held):
+                    break
+            yield fitting
+
+    @asynccontextmanager
+    async def again(self, had: Interpreter, *, listener: Listener | None = None) -> AsyncGenerator[Interpreter]:
+        """`had` where it still is, else the closest of the same minor version; it stays for the block.
+
+        Raises:
+            InvalidArgument: there is none and none can be downloaded; says what to install.
+            PackageError: they can't be looked for.
+        """
+        with ExitStack() as held:
+            while True:
+                beside = await self._uv.pythons([had.python.parent] if had.python.exists() else [])
+                others = [pythons.default(), *beside, *await self._machines(again=True), *self._downloads.there()]
+                closest = pythons.closest(had, others)
+                if closest is None:
+                    accepted = pythons.specifiers(had.minor)
+                    closest = await self._download(had.minor, accepted, others, held, listener)
+                if self._downloads.hold(closest, held):
+                    break
+            yield closest
 
     async def at(self, python: Path) -> Interpreter:
         """The interpreter at the path `python`, which a person chose at the terminal.
@@ -45,6 +81,27 @@ class Interpreters:
             if found.python == chosen:
                 return found
         raise InvalidArgument(f"{str(python)!r} is no Python interpreter that can be used")
+
+    async def _machines(self, *, again: bool = False) -> list[Interpreter]:
+        if self._found is None or again:
+            self._found = await self._uv.pythons(await run_sync(pythons.directories, Path.home()))
+        return [found for found in self._found if found.python.exists()]
+
+    async def _download(
+        self,
+        asked: str,
+        accepted: SpecifierSet,
+        others: list[Interpreter],
+        held: ExitStack,
+        listener: Listener | None,
+    ) -> Interpreter:
+        try:
+            return await self._downloads.get(accepted, held, listener)
+        except ExecutorError as error:
+            raise InvalidArgument(
+                f"no Python {asked} on this machine; {pythons.there_are(others)}; {error}; "
+                "install it, or give another version"
+            ) from error
 
 
 def of_generation(record: GenerationRecord) -> Interpreter:

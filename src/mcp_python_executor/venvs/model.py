@@ -40,8 +40,23 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class GenerationSummary:
+    """A generation that a venv is in (`is_current`) or may return to, as users see it; `made_at` if that is known."""
+
+    id: str
+    is_current: bool
+    python_version: str
+    package_count: int
+    made_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Venv:
-    """An environment as users see it. `problem` says what is wrong when `status` is not ready."""
+    """An environment as users see it.
+
+    `problem` says what is wrong when `status` is not ready. `drift` says what somebody changed by hand in one that is
+    ready, with the way back; it is looked for when one environment is asked for, not in lists.
+    """
 
     name: str
     description: str
@@ -53,6 +68,7 @@ class Venv:
     last_used_at: datetime | None
     status: VenvStatus = VenvStatus.READY
     problem: str = ""
+    drift: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,37 +1,48 @@
-"""Create, delete, describe, install, uninstall, list: each wholly or not at all, also among several servers."""
+"""Create, delete, describe, install, uninstall, roll back, repair, list: each wholly or not at all, also among several
+servers."""
 
 import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import anyio
-import structlog
-from anyio.abc import TaskGroup
 from anyio.to_thread import run_sync
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from mcp_python_executor.errors import InvalidArgument, PackageError, StoreError
-from mcp_python_executor.venvs import plain, project, pythons, requirements
+from mcp_python_executor.errors import InvalidArgument
+from mcp_python_executor.venvs import project, pythons, requirements
 from mcp_python_executor.venvs.adoption import adopt
 from mcp_python_executor.venvs.building import Builder, tell
-from mcp_python_executor.venvs.bytecode import compile_and_seal
 from mcp_python_executor.venvs.catalog import Catalog
+from mcp_python_executor.venvs.changes import Changes
 from mcp_python_executor.venvs.checks import require_installed, require_unneeded
-from mcp_python_executor.venvs.collection import collect
+from mcp_python_executor.venvs.downloads import Downloads
+from mcp_python_executor.venvs.drift import is_sound
 from mcp_python_executor.venvs.interpreters import Interpreters, of_generation, of_plain
-from mcp_python_executor.venvs.locks import locked
-from mcp_python_executor.venvs.model import Generation, Package, PackageReport, Venv, venv_name
+from mcp_python_executor.venvs.model import Generation, GenerationSummary, Package, PackageReport, Venv
 from mcp_python_executor.venvs.pythons import Interpreter
-from mcp_python_executor.venvs.records import GenerationRecord, VenvRecord, now
+from mcp_python_executor.venvs.records import VenvRecord, now
+from mcp_python_executor.venvs.repair import Repair
 from mcp_python_executor.venvs.reports import report
 from mcp_python_executor.venvs.store import Store
 from mcp_python_executor.venvs.uv import Confine, Listener, Uv
 
-log = structlog.get_logger()
+_POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What an environment is, for an operation that changes it; `packages` are those that are there, by hand or not."""
+
+    generation: str
+    packages: Sequence[Package]
+    requests: list[Requirement]
+    interpreter: Interpreter
 
 
 @asynccontextmanager
@@ -56,8 +67,11 @@ async def open_venvs(
     uv = Uv.found(store.root, os.environ if environment is None else environment, confine)
     failure: Exception | None = None
     async with anyio.create_task_group() as background:
-        builder = Builder(store, uv, may_build=may_build)
-        venvs = Venvs(store, uv, builder, background, default_name=default_name, timeout_seconds=timeout_seconds)
+        changes = Changes(store, confine, background, timeout_seconds)
+        interpreters = Interpreters(uv, Downloads(store, uv))
+        venvs = Venvs(
+            store, Catalog(store, default_name), changes, Builder(store, uv, may_build=may_build), interpreters
+        )
         background.start_soon(venvs.tidy)
         try:
             yield venvs
@@ -72,25 +86,13 @@ class Venvs:
     """Every operation on the environments of one store. Made by `open_venvs`."""
 
     def __init__(
-        self,
-        store: Store,
-        uv: Uv,
-        builder: Builder,
-        background: TaskGroup,
-        *,
-        default_name: str,
-        timeout_seconds: float,
+        self, store: Store, catalog: Catalog, changes: Changes, builder: Builder, interpreters: Interpreters
     ) -> None:
         self._store = store
-        self._uv = uv
+        self._catalog = catalog
+        self._changes = changes
         self._builder = builder
-        self._background = background
-        # One generation at a time: the machine is for executions.
-        self._finishing = anyio.Lock()
-        self._catalog = Catalog(store, default_name)
-        self._default_name = default_name
-        self._timeout_seconds = timeout_seconds
-        self._interpreters = Interpreters(uv)
+        self._interpreters = interpreters
 
     async def get(self, name: str) -> Venv:
         """The environment `name`.
@@ -99,24 +101,33 @@ class Venvs:
             InvalidArgument: there is none; names those there are.
         """
         self._catalog.require(name)
-        return await run_sync(self._catalog.venv, name)
+        return await run_sync(partial(self._catalog.venv, name, look_closer=True))
 
     async def create(
-        self, name: str, *, description: str = "", python_version: str = "", python: Path | None = None
+        self,
+        name: str,
+        *,
+        description: str = "",
+        python_version: str = "",
+        python: Path | None = None,
+        listener: Listener | None = None,
     ) -> Venv:
         """Make the environment `name`: the standard library and nothing else.
 
-        `python` is an interpreter that a person chose at the terminal, never one that a call named.
+        `python` is an interpreter that a person chose at the terminal, never one that a call named. Where none on this
+        machine fits `python_version` one is downloaded, of which `listener` is told.
 
         Raises:
             InvalidArgument: the name breaks the rule or is taken, or no interpreter fits `python_version`.
             PackageError: it can't be made.
         """
-        async with self._operation(name):
+        async with self._changes.operation(name):
             self._catalog.require_free(name)
-            interpreter = await (self._interpreters.at(python) if python else self._interpreters.choose(python_version))
-            async with self._builder.generation([], interpreter, offline_first=True) as record:
-                self._commit(name, record, VenvRecord(description, now()))
+            async with (
+                await self._chosen(python_version, python, listener) as interpreter,
+                self._builder.generation([], interpreter, offline_first=True, listener=listener) as record,
+            ):
+                self._changes.commit(name, record.id, VenvRecord(description, now()))
         return await self.get(name)
 
     async def delete(self, name: str, *, confirm: bool = False) -> bool:
@@ -126,14 +137,14 @@ class Venvs:
             InvalidArgument: there is none, or it is the default one and `confirm` is not given.
         """
         self._catalog.require(name)
-        if name == self._default_name and not confirm:
+        if name == self._catalog.default_name and not confirm:
             raise InvalidArgument(
                 f"venv {name!r} is the default one; to delete it, call delete_venv with confirm: true"
             )
-        async with self._operation(name):
+        async with self._changes.operation(name):
             self._catalog.require(name)
             await run_sync(self._store.remove, name)
-        self._background.start_soon(self._collect)
+        self._changes.collect_soon()
         return True
 
     async def describe(self, name: str, description: str) -> Venv:
@@ -143,7 +154,7 @@ class Venvs:
             InvalidArgument: there is none.
         """
         self._catalog.require(name)
-        async with self._operation(name):
+        async with self._changes.operation(name):
             self._catalog.require(name)
             self._store.write_venv_record(name, replace(self._catalog.record(name), description=description))
         return await self.get(name)
@@ -158,6 +169,15 @@ class Venvs:
         self._catalog.require(name)
         return await run_sync(self._catalog.packages, name)
 
+    async def generations(self, name: str) -> list[GenerationSummary]:
+        """What the environment `name` is made of now, then what it may return to, what it left last first.
+
+        Raises:
+            InvalidArgument: there is no such environment.
+        """
+        self._catalog.require(name)
+        return await run_sync(self._catalog.generations, name)
+
     async def install(self, name: str, packages: list[str] | str, *, listener: Listener | None = None) -> PackageReport:
         """Install `packages` into the environment `name`, which is made where it is missing.
 
@@ -169,20 +189,20 @@ class Venvs:
         """
         wanted = requirements.parse(packages)
         started = time.monotonic()
-        async with self._operation(name):
-            created = not self._store.exists(name)
-            if created:
+        async with self._changes.operation(name):
+            if self._store.exists(name):
+                before = await self._state(name, listener)
+            else:
                 self._catalog.require_free(name)
-                before, requests, interpreter = None, list[Requirement](), pythons.default()
+                before = None
+            merged = project.merge(before.requests if before else [], wanted)
+            if before is not None and self._is(before, merged):
+                after = before.packages
             else:
-                before, requests, interpreter = await self._state(name, listener)
-            merged = project.merge(requests, wanted)
-            if before is not None and set(map(str, merged)) == set(map(str, requests)):
-                after = before
-            else:
-                after = await self._move(name, before, merged, interpreter, listener=listener)
+                after = await self._move(name, before, merged, listener=listener)
         asked = [canonicalize_name(requirement.name) for requirement in wanted]
-        return report(name, before, after, asked, created=created, seconds=time.monotonic() - started)
+        there = before.packages if before else ()
+        return report(name, there, after, asked, created=before is None, seconds=time.monotonic() - started)
 
     async def uninstall(
         self, name: str, packages: list[str] | str, *, listener: Listener | None = None
@@ -196,16 +216,60 @@ class Venvs:
         names = requirements.parse_names(packages)
         self._catalog.require(name)
         started = time.monotonic()
-        async with self._operation(name):
+        async with self._changes.operation(name):
             self._catalog.require(name)
-            before, requests, interpreter = await self._state(name, listener)
-            remaining = project.without(requests, names)
-            asked = {canonicalize_name(requirement.name) for requirement in requests}
+            before = await self._state(name, listener)
+            remaining = project.without(before.requests, names)
+            asked = {canonicalize_name(requirement.name) for requirement in before.requests}
             # What a marker keeps out is asked for, and not installed: it may be taken back all the same.
-            require_installed(name, before, [one for one in names if one not in asked])
-            require_unneeded(project.lock_text(self._store.path(before.id)), remaining, names)
-            after = await self._move(name, before, remaining, interpreter, offline_first=True, listener=listener)
+            require_installed(name, before.packages, [one for one in names if one not in asked])
+            require_unneeded(project.lock_text(self._store.path(before.generation)), remaining, names)
+            after = await self._move(name, before, remaining, offline_first=True, listener=listener)
+        return report(name, before.packages, after, [], created=False, seconds=time.monotonic() - started)
+
+    async def rollback(self, name: str, *, listener: Listener | None = None) -> PackageReport:
+        """Return the environment `name` to the generation before. Another call undoes that.
+
+        Raises:
+            InvalidArgument: there is no such environment, or it has no generation before.
+            PackageError: that generation can't be used any more; nothing was changed.
+        """
+        self._catalog.require(name)
+        started = time.monotonic()
+        async with self._changes.operation(name):
+            self._catalog.require(name)
+            target, current = self._catalog.before(name), self._store.current(name)
+            async with self._kept(target):
+                self._catalog.require_usable(name, target)
+                tell(listener, "switching")
+                before, record = self._there(current), self._catalog.record(name)
+                # One that is broken is nothing to return to.
+                if current is not None and self._store.generation(name) is not None:
+                    record = record.leaving(current)
+                self._changes.commit(name, target, record)
+                after = self._there(target)
         return report(name, before, after, [], created=False, seconds=time.monotonic() - started)
+
+    async def repair(self, name: str, *, listener: Listener | None = None) -> Venv:
+        """Make the environment `name` again from what is written down of it, if it is broken or was changed by hand.
+
+        It has the packages that it had, on the interpreter that it had or the closest one of the same minor version.
+
+        Raises:
+            InvalidArgument: there is no such environment.
+            StoreError: it can't be repaired; says what is missing.
+            PackageError: its packages can't be had any more.
+        """
+        self._catalog.require(name)
+        async with self._changes.operation(name):
+            self._catalog.require(name)
+            current, runs = self._store.current(name), self._store.generation(name) is not None
+            repair = Repair(self._store, self._builder, self._interpreters, self._changes)
+            if current is None and not runs:
+                await repair.folder(name, self._catalog.record(name), listener)
+            elif current is not None and not (runs and is_sound(self._store, current)):
+                await repair.generation(name, self._catalog.record(name), listener)
+        return await self.get(name)
 
     async def ensure(self, name: str, packages: Sequence[str]) -> None:
         """Make the environment `name` with `packages` in it, unless there is one: then it is left as it is.
@@ -242,100 +306,81 @@ class Venvs:
 
     async def tidy(self) -> None:
         """Remove what earlier servers left, and finish what they did not."""
-        await self._collect()
+        await self._changes.collect()
         for name in await self.names():
             if (current := self._store.current(name)) is not None:
-                await self._finish(current)
+                await self._changes.finish(current)
 
     async def names(self) -> list[str]:
         """Every environment's name, sorted."""
         return await run_sync(self._store.names)
 
+    async def _chosen(
+        self, python_version: str, python: Path | None, listener: Listener | None
+    ) -> AbstractAsyncContextManager[Interpreter]:
+        if python is not None:
+            return nullcontext(await self._interpreters.at(python))
+        return self._interpreters.chosen(python_version, listener=listener)
+
     async def _move(
         self,
         name: str,
-        before: GenerationRecord | None,
+        before: _State | None,
         requests: Sequence[Requirement],
-        interpreter: Interpreter,
         *,
         offline_first: bool = False,
         listener: Listener | None,
-    ) -> GenerationRecord:
-        """Make the generation for `requests` and let `name` name it."""
+    ) -> Sequence[Package]:
+        """Make the generation for `requests`, let `name` name it, and tell its packages."""
         async with self._builder.generation(
             requests,
-            interpreter,
-            before=before.id if before else None,
+            before.interpreter if before else pythons.default(),
+            before=before.generation if before else None,
             offline_first=offline_first,
             listener=listener,
         ) as after:
-            if before is None or after.id != before.id:
+            if before is None or after.id != before.generation:
                 tell(listener, "switching")
                 # A record without its venv is what a server that died in the middle left.
-                record = self._catalog.record(name).leaving(before.id) if before else VenvRecord("", now())
-                self._commit(name, after, record, before)
-        return after
+                record = self._catalog.record(name).leaving(before.generation) if before else VenvRecord("", now())
+                self._changes.commit(name, after.id, record, before.generation if before else None)
+            return self._store.packages(after.id)
 
-    def _commit(
-        self, name: str, generation: GenerationRecord, record: VenvRecord, before: GenerationRecord | None = None
-    ) -> None:
-        """The record first: without its link it is nothing, and a link without it would lose the description."""
-        self._store.write_venv_record(name, record)
-        self._store.switch(name, generation.id)
-        self._background.start_soon(self._settle, generation.id, before.id if before else None)
-
-    async def _settle(self, generation: str, before: str | None) -> None:
-        await self._collect()
-        await self._finish(generation, before)
-        await self._collect()  # what was deleted while it was finished
-
-    async def _finish(self, generation: str, before: str | None = None) -> None:
-        try:
-            async with self._finishing:
-                await compile_and_seal(self._store, self._uv.confine, generation, before)
-        except OSError as error:  # it is done again at the next start; code runs without it
-            log.warning("finish_failed", generation=generation, reason=str(error))
-
-    async def _collect(self) -> None:
-        try:
-            await run_sync(collect, self._store)
-        except OSError as error:  # it is done again after the next operation
-            log.warning("collect_failed", reason=str(error))
-
-    @asynccontextmanager
-    async def _operation(self, name: str) -> AsyncGenerator[None]:
-        """The right to change `name`, for as long as a package operation may take."""
-        if not plain.may_be_name(name):
-            venv_name(name)
-        try:
-            with anyio.fail_after(self._timeout_seconds):
-                async with locked(self._store.locks / name):
-                    yield
-        except TimeoutError:
-            raise PackageError(
-                f"venv {name!r}: not done within {self._timeout_seconds:g} s and nothing was changed; what was "
-                "downloaded is kept, so call again, or raise PACKAGE_TIMEOUT_MS"
-            ) from None
-        except OSError as error:
-            raise StoreError(f"venv {name!r}: {self._store.refusal(error)}; nothing was changed") from error
-
-    async def _state(
-        self, name: str, listener: Listener | None
-    ) -> tuple[GenerationRecord, list[Requirement], Interpreter]:
+    async def _state(self, name: str, listener: Listener | None) -> _State:
         """What `name` is now, for an operation that changes it. A plain venv becomes a generation first."""
         generation = self._store.generation(name)
         if generation is None:
             raise self._catalog.broken(name)
         current = self._store.current(name)
         if current is None:
-            record = self._catalog.record(name)
             interpreter = of_plain(generation)
+            record = self._catalog.record(name)
             current = await adopt(self._store, self._builder, name, interpreter, record, listener)
-            self._background.start_soon(self._settle, current, None)
+            self._changes.follow(current)
         record = self._store.record(current)
         if record is None:
             raise self._catalog.broken(name)
-        return record, project.requests(self._store.path(current) / project.PYPROJECT), of_generation(record)
+        requests = project.requests(self._store.path(current) / project.PYPROJECT)
+        return _State(current, self._there(current), requests, of_generation(record))
+
+    def _is(self, state: _State, requests: Sequence[Requirement]) -> bool:
+        """Whether what is there is already what `requests` ask for."""
+        same = set(map(str, requests)) == set(map(str, state.requests))
+        return same and is_sound(self._store, state.generation)
+
+    def _there(self, generation: str | None) -> list[Package]:
+        """The packages that are in `generation` now, whoever put them there; none where it is gone."""
+        return self._catalog.installed(generation) if generation else []
+
+    @asynccontextmanager
+    async def _kept(self, generation: str) -> AsyncGenerator[None]:
+        """Keep `generation` from removal for the block. One that is being removed is waited for, and then gone."""
+        while (lease := self._store.try_lease(generation)) is None:  # noqa: ASYNC110 - another process tells nobody
+            await anyio.sleep(_POLL_SECONDS)
+        try:
+            yield
+        finally:
+            lease.release()
 
     # Last, for its name hides the type's from what follows.
     async def list(self) -> list[Venv]:

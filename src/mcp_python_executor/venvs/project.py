@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,11 +22,11 @@ PROJECT_NAME = "mcp-python-executor-venv"
 PYPROJECT = "pyproject.toml"
 LOCK = "uv.lock"
 WHEELS = "wheels"
+_REQUIRES_PYTHON = re.compile(r'^requires-python = ".*"$', re.MULTILINE)
 
 
 def render(requests: Iterable[Requirement], interpreter: Interpreter) -> str:
     """The pyproject.toml that asks for `requests` on this platform and `interpreter`."""
-    major, minor = interpreter.minor.split(".")
     platform_marker = (
         f"sys_platform == '{sys.platform}' and platform_machine == '{platform.machine()}'"
         f" and implementation_name == '{interpreter.implementation}'"
@@ -34,7 +35,7 @@ def render(requests: Iterable[Requirement], interpreter: Interpreter) -> str:
         "[project]",
         f'name = "{PROJECT_NAME}"',
         'version = "0"',
-        f'requires-python = ">={interpreter.version},<{major}.{int(minor) + 1}"',
+        f'requires-python = "{requires_python(interpreter)}"',
         "dependencies = [",
         *(f"  {json.dumps(text)}," for text in sorted(map(str, requests))),
         "]",
@@ -57,6 +58,20 @@ def lock_text(generation: Path) -> str:
     """The lock of a generation; empty where nothing was asked for."""
     path = generation / LOCK
     return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def locked_for(interpreter: Interpreter, lock: str) -> str:
+    """The text of a lock for `interpreter`, from the `lock` for another one of the same minor version.
+
+    What fits does not depend on the rest of the version: only what the lock says of itself is another.
+    """
+    return _REQUIRES_PYTHON.sub(f'requires-python = "{requires_python(interpreter)}"', lock, count=1)
+
+
+def requires_python(interpreter: Interpreter) -> str:
+    """The versions of Python that a project for `interpreter` is for, as uv writes it."""
+    major, minor = interpreter.minor.split(".")
+    return f">={interpreter.version}, <{major}.{int(minor) + 1}"
 
 
 def merge(old: Sequence[Requirement], new: Sequence[Requirement]) -> list[Requirement]:
@@ -95,9 +110,15 @@ def without(old: Sequence[Requirement], names: Iterable[str]) -> list[Requiremen
     return [requirement for requirement in old if canonicalize_name(requirement.name) not in gone]
 
 
-def generation_id(pyproject: str, lock: str, interpreter: Interpreter, wheels: Mapping[str, str]) -> str:
-    """The name of the generation with this content; `wheels` are hashes of those built for it, by file name."""
+def generation_id(
+    pyproject: str, lock: str, interpreter: Interpreter, wheels: Mapping[str, str], number: int = 0
+) -> str:
+    """The name of the generation with this content; `wheels` are hashes of those built for it, by file name.
+
+    A `number` makes another name: for the same content beside a generation that somebody has changed.
+    """
     parts = [1, pyproject, lock, str(interpreter.python), interpreter.version, platform.machine(), libc(), dict(wheels)]
+    parts += [number] if number else []
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return f"py{interpreter.minor.replace('.', '')}-{digest[:20]}"
 

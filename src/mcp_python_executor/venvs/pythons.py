@@ -82,20 +82,33 @@ def specifiers(text: str) -> SpecifierSet:
         raise InvalidArgument(f"{text!r} is no Python version; {_VERSION_HINT}") from None
 
 
-def choose(text: str, preferred: Interpreter, others: Sequence[Interpreter]) -> Interpreter:
-    """The interpreter for the `pythonVersion` of a call: `preferred` where it will do, else the newest.
-
-    Raises:
-        InvalidArgument: none will do; names those there are.
-    """
-    accepted = specifiers(text)
+def best(accepted: SpecifierSet, preferred: Interpreter, others: Sequence[Interpreter]) -> Interpreter | None:
+    """The interpreter of an `accepted` version: `preferred` where it will do, else the newest; None where none will."""
     fitting = [other for other in (preferred, *others) if accepted.contains(other.version, prereleases=None)]
     if preferred in fitting:
         return preferred
-    if not fitting:
-        there = sorted({other.minor for other in (preferred, *others)}, key=Version)
-        raise InvalidArgument(f"no Python {text!r} on this machine; there are {', '.join(there)}")
-    return max(fitting, key=lambda other: Version(other.version))
+    return max(fitting, key=lambda other: Version(other.version), default=None)
+
+
+def closest(had: Interpreter, others: Sequence[Interpreter]) -> Interpreter | None:
+    """`had` itself if it is among `others`, else that of the same minor version which is closest; None without one.
+
+    Of two that are as close the newer one: what was installed may need what `had` could do.
+    """
+    same = [other for other in others if (other.minor, other.implementation) == (had.minor, had.implementation)]
+    if had.python in [other.python for other in same]:
+        return next(other for other in same if other.python == had.python)
+
+    def distance(other: Interpreter) -> tuple[int, int]:
+        steps = Version(other.version).micro - Version(had.version).micro
+        return abs(steps), -steps
+
+    return min(same, key=distance, default=None)
+
+
+def there_are(pythons: Sequence[Interpreter]) -> str:
+    """The versions of `pythons`, for a person."""
+    return "there are " + ", ".join(sorted({python.minor for python in pythons}, key=Version))
 
 
 def _names(directory: Path) -> list[str]:

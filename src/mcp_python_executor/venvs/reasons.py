@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
+from mcp_python_executor.venvs.distributions import near, stands_in_for
 from mcp_python_executor.venvs.project import PROJECT_NAME
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
@@ -43,10 +44,28 @@ def build_reason(names: Sequence[str], stderr: str) -> str:
         line for line in lines if _EXCEPTION.fullmatch(line)
     ]
     last = (telling or lines or ["no reason given"])[-1]
+    meant = _either(stands_in_for(name))
+    way_out = f"did you mean {meant}?" if meant else f"ask for another version of it, or {_ANOTHER_PYTHON}"
     return (
         f"{name!r} has no wheel for this Python and platform, and building it from source failed: {_cut(last)}; "
-        f"ask for another version of it, or {_ANOTHER_PYTHON}"
+        f"{way_out}"
     )
+
+
+def download_reason(stderr: str) -> str:
+    """One line for a person: why an interpreter could not be downloaded."""
+    text = _plain(stderr)
+    if line := _disk(text):
+        return line
+    causes = re.findall(r"^\s*(?:error|cause): (.*)$", text, re.MULTILINE)
+    address = re.search(r"(?:https?|file)://[^\s/`)]*", text)
+    where = f" from {address.group()}" if address else ""
+    why = re.sub(r" \(os error \d+\)$", "", causes[-1]).lower() if causes else "no reason given"
+    return _cut(f"it can't be downloaded{where}: {why}")
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(map(repr, names))
 
 
 def _plain(stderr: str) -> str:
@@ -100,7 +119,11 @@ def _resolution(text: str) -> str:
 
 def _unknown(because: str, _: str) -> str:
     found = re.search(rf"{_NAME} was not found in the (?:package registry|provided package locations)", because)
-    return f"package {found.group(1)!r} does not exist on the index; check how it is spelled" if found else ""
+    if not found:
+        return ""
+    meant = _either(near(found.group(1)))
+    way_out = f"did you mean {meant}?" if meant else "check how it is spelled"
+    return f"package {found.group(1)!r} does not exist on the index; {way_out}"
 
 
 def _too_new_for_python(because: str, _: str) -> str:

@@ -1,23 +1,22 @@
-"""What a package operation did, from the generation before and the one after."""
+"""What a package operation did, from the packages before and those after."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from mcp_python_executor.venvs.model import Change, PackageReport
-from mcp_python_executor.venvs.records import GenerationRecord
+from mcp_python_executor.venvs.model import Change, Package, PackageReport
 
 
 def report(
     venv_name: str,
-    before: GenerationRecord | None,
-    after: GenerationRecord,
+    before: Sequence[Package],
+    after: Sequence[Package],
     asked: Iterable[str],
     *,
     created: bool,
     seconds: float,
 ) -> PackageReport:
-    """The difference between two generations; `unchanged` are those of `asked` that were there already."""
-    old = {package.name: package.version for package in before.packages} if before else {}
-    new = {package.name: package for package in after.packages}
+    """The difference between two lists of packages; `unchanged` are those of `asked` that were there already."""
+    old = {package.name: package.version for package in before}
+    new = {package.name: package for package in after}
     wanted = set(asked)
     return PackageReport(
         venv_name=venv_name,

@@ -2,11 +2,13 @@
 
 BASE/NAME                    a link to the venv's current generation: the one commit point, switched by a rename
 BASE/.store/generations/ID/  an installed environment at its final path, with the pyproject.toml of what was asked
-                             for, the uv.lock of what that means, the wheels built for it, and generation.json,
-                             which is written last
+                             for, the uv.lock of what that means, the wheels built for it, packages.json, and
+                             generation.json, which is written last
+BASE/.store/blueprints/ID/   the same without what was installed: what it takes to make the generation again
+BASE/.store/pythons/KEY/     a downloaded interpreter, and python.json, which is written last
 BASE/.store/venvs/NAME.json  description, time of creation, history; the age of NAME.used is the last use
-BASE/.store/leases/ID        locked shared while somebody uses the generation, exclusively while it is made or
-                             removed
+BASE/.store/leases/ID        locked shared while somebody uses the generation (or downloaded interpreter), exclusively
+                             while it is made or removed
 BASE/.store/locks/NAME       locked while an operation changes the venv
 BASE/.store/cache/           uv's, on the same file system and below the same directory, so that files are linked
 BASE/.store/tmp/             workshops of running operations, each locked by its owner
@@ -24,21 +26,21 @@ from pathlib import Path
 
 from mcp_python_executor.errors import StoreError
 from mcp_python_executor.venvs import plain
-from mcp_python_executor.venvs.files import exchange, remove_tree
+from mcp_python_executor.venvs.files import exchange, remove_tree, sync_directory
 from mcp_python_executor.venvs.locks import Lock, is_locked, lock_directory, try_lock
-from mcp_python_executor.venvs.model import Generation
+from mcp_python_executor.venvs.model import Generation, Package
 from mcp_python_executor.venvs.records import (
+    MARKER,
     GenerationRecord,
     VenvRecord,
     read_generation,
+    read_packages,
     read_venv,
-    sync_directory,
     write_venv,
 )
 
 _GENERATIONS = ".store/generations/"
-_DIRECTORIES = ("generations", "cache", "venvs", "leases", "locks", "tmp", "trash")
-MARKER = "generation.json"
+_DIRECTORIES = ("generations", "blueprints", "pythons", "cache", "venvs", "leases", "locks", "tmp", "trash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Store:
         self.base = base
         self.root = base / ".store"
         self.generations = self.root / "generations"
+        self.blueprints = self.root / "blueprints"
+        self.pythons = self.root / "pythons"
         self.cache = self.root / "cache"
         self.venvs = self.root / "venvs"
         self.leases = self.root / "leases"
@@ -72,11 +76,11 @@ class Store:
             StoreError: `base` can't be used.
         """
         try:
-            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_directory(base)
             store = cls(base.resolve(strict=True))
-            store.root.mkdir(mode=0o700, exist_ok=True)
+            _make_directory(store.root)
             for name in _DIRECTORIES:
-                (store.root / name).mkdir(mode=0o700, exist_ok=True)
+                _make_directory(store.root / name)
             tempfile.TemporaryFile(dir=store.tmp).close()
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
@@ -117,6 +121,19 @@ class Store:
         finished = self._finished(generation)
         return finished.record if finished else None
 
+    def packages(self, generation: str) -> tuple[Package, ...]:
+        """The packages that a finished generation was made with."""
+        return read_packages(self.path(generation))
+
+    def made_at(self, generation: str) -> datetime | None:
+        """When the generation was finished; None for one that is gone or was never finished."""
+        return _modified(self.path(generation) / MARKER)
+
+    def blueprint(self, generation: str) -> Path | None:
+        """The folder with what it takes to make the generation again; None where that is gone."""
+        folders = (self.blueprints / generation, self.path(generation))
+        return next((folder for folder in folders if read_generation(folder) is not None), None)
+
     def generation(self, name: str) -> Generation | None:
         """What `name` runs in now; None for a broken one."""
         current = self.current(name)
@@ -132,10 +149,12 @@ class Store:
         """What keeps `name` from running code, and the way out; empty when nothing does."""
         if self.generation(name) is not None:
             return ""
-        current = self.current(name)
         way_out = "delete it with delete_venv, create it again and install what it needs"
+        if self._may_be_repaired(name):
+            way_out = f"repair it in a terminal with `mcp-python-executor venv repair {name}`, or {way_out}"
+        current = self.current(name)
         record = self.record(current) if current else None
-        if current and record is None:
+        if current and (record is None or Path(record.base_python).exists()):
             return f"its files are gone; {way_out}"
         gone = f" {record.base_python!r}" if record else ""
         return f"the Python{gone} that it was made from is gone; {way_out}"
@@ -185,7 +204,7 @@ class Store:
             if (current := self.current(path.name)) is not None:
                 named.add(current)
                 if record := self.venv_record(path.name):
-                    named.update(record.history)
+                    named.update(record.past(current))
         return named
 
     def touch(self, name: str) -> None:
@@ -199,10 +218,7 @@ class Store:
 
     def last_used(self, name: str) -> datetime | None:
         """When `name` was last used; None when it never was."""
-        try:
-            return datetime.fromtimestamp((self.venvs / f"{name}.used").stat().st_mtime, UTC)
-        except FileNotFoundError:
-            return None
+        return _modified(self.venvs / f"{name}.used")
 
     def is_busy(self, name: str) -> bool:
         """Whether some server changes `name` now."""
@@ -232,7 +248,7 @@ class Store:
             return known
         self._known.pop(generation, None)
         path = self.path(generation)
-        record = read_generation(path / MARKER)
+        record = read_generation(path)
         if record is None:
             return None
         python = path / "bin" / "python"
@@ -246,7 +262,27 @@ class Store:
             (self.venvs / (name + suffix)).unlink(missing_ok=True)
         (self.locks / name).unlink(missing_ok=True)
 
+    def _may_be_repaired(self, name: str) -> bool:
+        current = self.current(name)
+        return (
+            plain.interpreter(self.base / name) is not None if current is None else self.blueprint(current) is not None
+        )
+
     def _is_venv(self, entry: os.DirEntry[str]) -> bool:
         if entry.is_symlink() and self.current(entry.name) is not None:
             return True
         return plain.is_venv(self.base / entry.name)
+
+
+def _make_directory(path: Path) -> None:
+    """Make the directory `path` where it is missing, lasting: what is written in it lasts no longer than its name."""
+    if not path.is_dir():
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_directory(path.parent)
+
+
+def _modified(path: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except FileNotFoundError:
+        return None

@@ -37,6 +37,9 @@ _PASSED = frozenset(
     "UV_INDEX_URL",
     "UV_INSECURE_HOST",
     "UV_NATIVE_TLS",
+    "UV_PYTHON_DOWNLOADS",
+    "UV_PYTHON_DOWNLOADS_JSON_URL",
+    "UV_PYTHON_INSTALL_MIRROR",
     "UV_SYSTEM_CERTS",
 }
 # Where systems keep the certificates that they trust, an office's own among them, which uv's bundle lacks. Hosts start
@@ -57,6 +60,8 @@ _TRANSLATED = (
 )
 _STAGES = frozenset(["Resolved", "Downloading", "Downloaded", "Prepared", "Installed"])
 _USER_INFO = re.compile(r"(?<=://)[^/\s@]*@")
+# Those that may name a place on this machine.
+_URLS = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_PYTHON_DOWNLOADS_JSON_URL", "UV_PYTHON_INSTALL_MIRROR")
 _FILE_URL = re.compile(r"file://(/\S+)")
 
 
@@ -126,7 +131,7 @@ class Uv:
         command = ["sync", "--frozen", "--no-build", "--no-install-project", *self._project(project, interpreter)]
         # A hard link crosses no mount (link(2), EXDEV): cache and target are opened by the one directory above both.
         # Nothing but uv runs here, and what else of the store matters is read-only.
-        closed = tuple(self.store / name for name in ("venvs", "locks", "leases"))
+        closed = tuple(self.store / name for name in ("venvs", "locks", "leases", "blueprints", "pythons"))
         policy = self._policy(project, interpreter, read=closed, write=(self.store,), target=target)
         raise_for(await self._run(command, policy, listener, pass_fds=pass_fds))
 
@@ -148,6 +153,8 @@ class Uv:
         Raises:
             PackageError: uv failed.
         """
+        if not directories:
+            return []
         environment = {**self.environment(None), "PATH": ":".join(map(str, directories))}
         policy = Policy(
             # Beside a `bin` stand the libraries that its interpreters need. The system's own are there in any case.
@@ -160,6 +167,42 @@ class Uv:
         raise_for(completed)
         found: list[dict[str, Any]] = json.loads(completed.stdout)
         return list(dict.fromkeys(_interpreter(entry) for entry in found if entry["implementation"] == "cpython"))
+
+    async def downloads(self) -> list[tuple[str, str]]:
+        """What uv knows to download of CPython for this platform: its own name for each, and the version.
+
+        Raises:
+            PackageError: uv failed.
+        """
+        command = ["python", "list", "--only-downloads", "--all-versions", "--output-format", "json"]
+        completed = await self._run(command, self._downloading(self.cache), None)
+        raise_for(completed)
+        found: list[dict[str, Any]] = json.loads(completed.stdout)
+        plain = [one for one in found if one["implementation"] == "cpython" and one["variant"] == "default"]
+        return [(str(one["key"]), str(one["version"])) for one in plain]
+
+    async def download(self, key: str, target: Path, *, pass_fds: Sequence[int] = ()) -> Completed:
+        """Put the interpreter that uv calls `key`, with its standard library compiled, below the directory `target`.
+
+        A failure is in the answer.
+        """
+        command = ["python", "install", key, "--no-bin", "--compile-bytecode"]
+        return await self._run(command, self._downloading(target), None, pass_fds=pass_fds)
+
+    def _downloading(self, target: Path) -> Policy:
+        environment = {**self.index, **self.environment(None), "UV_PYTHON_INSTALL_DIR": str(target)}
+        environment["UV_PYTHON_DOWNLOADS"] = "manual"
+        return Policy(
+            read=(self.binary, *self.configured_files()),
+            write=(self.cache, target),
+            network=True,
+            environment=tuple(environment.items()),
+        )
+
+    @property
+    def may_download(self) -> bool:
+        """Whether nobody has forbidden to download interpreters, in uv's own words for that."""
+        return self.index.get("UV_PYTHON_DOWNLOADS", "") != "never"
 
     def _project(self, project: Path, interpreter: Interpreter) -> list[str]:
         # From within, so that the path to the wheels is a relative one in the lock: it is the same wherever they stand.
@@ -189,7 +232,7 @@ class Uv:
     def configured_files(self) -> tuple[Path, ...]:
         """Files and directories that the index settings name: certificates, indexes on this machine."""
         named = [self.index.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT")]
-        for name in ("UV_DEFAULT_INDEX", "UV_INDEX"):
+        for name in _URLS:
             named += _FILE_URL.findall(self.index.get(name, ""))
         return tuple(path for path in map(Path, filter(None, named)) if path.exists())
 
