@@ -62,7 +62,7 @@ _STAGES = frozenset(["Resolved", "Downloading", "Downloaded", "Prepared", "Insta
 _USER_INFO = re.compile(r"(?<=://)[^/\s@]*@")
 # Those that may name a place on this machine.
 _URLS = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_PYTHON_DOWNLOADS_JSON_URL", "UV_PYTHON_INSTALL_MIRROR")
-_FILE_URL = re.compile(r"file://(/\S+)")
+_FILE = re.compile(r"(?:^|file://)(/\S+)")
 
 
 def index_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -233,7 +233,7 @@ class Uv:
         """Files and directories that the index settings name: certificates, indexes on this machine."""
         named = [self.index.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT")]
         for name in _URLS:
-            named += _FILE_URL.findall(self.index.get(name, ""))
+            named += _FILE.findall(self.index.get(name, ""))
         return tuple(path for path in map(Path, filter(None, named)) if path.exists())
 
     def environment(self, private: Path | None) -> dict[str, str]:
