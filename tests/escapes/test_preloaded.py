@@ -1,0 +1,416 @@
+"""A package that attacks from the warm interpreter reaches nothing outside and costs only its environment's runs."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import anyio
+import psutil
+import pytest
+
+from mcp_python_executor.errors import ExecutorError
+from mcp_python_executor.execution import zygote
+from mcp_python_executor.execution.model import ExecutionResult, Interpreter
+from mcp_python_executor.limits import MEBIBYTE, Limits
+from mcp_python_executor.sandbox.probe import Confinement
+from mcp_python_executor.settings import NetworkAccess
+from tests.bench import OpenBench
+from tests.conftest import open_descriptors
+from tests.escapes.attack import CANARY, EVERY_WAY, state
+from tests.escapes.infected import TELL, in_another_environment, infected
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
+
+_DONE = "attack-ran-to-its-end"
+_SECONDS = 20
+
+
+@pytest.fixture
+def victim() -> Iterator[Path]:
+    """A secret file in a folder of its own in the real home directory."""
+    above = Path(tempfile.mkdtemp(prefix="canary-", dir=Path.home()))
+    (above / "folder").mkdir()
+    (above / "folder" / "file").write_text(CANARY)
+    yield above / "folder" / "file"
+    shutil.rmtree(above)
+
+
+def every_way(thing: str, path: Path) -> str:
+    """Code of a package that tries every way, and tells what came of it; not in interpreters that this starts."""
+    return f"""
+import contextlib, io, sys
+if "TRYING" in os.environ:
+    sys.exit()
+os.environ["TRYING"] = "x"
+sys.argv[1:], given, heard = {[thing, str(path)]}, sys.argv[1:], io.StringIO()
+os.makedirs(os.environ["HOME"], exist_ok=True)
+os.chdir(os.environ["HOME"])
+with contextlib.redirect_stdout(heard):
+    exec({EVERY_WAY!r}, {{"__name__": "every_way"}})
+sys.argv[1:] = given
+os.chdir("/")
+del os.environ["TRYING"]
+told.append(heard.getvalue())
+"""
+
+
+@pytest.mark.parametrize("at_start", [True, False], ids=["at start", "ahead"])
+@pytest.mark.parametrize("thing", ["read", "write", "change", "ioctl"])
+async def test_a_file_of_the_home_directory_is_out_of_reach(
+    open_bench: OpenBench, tmp_path: Path, victim: Path, thing: str, at_start: bool
+):
+    before = state(victim.parent.parent)
+    async with infected(open_bench, tmp_path, every_way(thing, victim), at_start=at_start) as bench:
+        told = (await bench.run(TELL)).stdout
+    assert _DONE in told
+    assert CANARY not in told
+    assert state(victim.parent.parent) == before
+
+
+async def test_its_own_environment_and_anothers_are_not_changed(
+    open_bench: OpenBench, tmp_path: Path, interpreter: Interpreter
+):
+    before = state(interpreter.prefix)
+    code = every_way("write", interpreter.prefix / "pyvenv.cfg") + every_way(
+        "change", interpreter.prefix / "pyvenv.cfg"
+    )
+    code += f"""
+for name in ({str(tmp_path / "infected" / "pyvenv.cfg")!r}, __file__, os.path.dirname(__file__) + "/canary"):
+    try:
+        open(name, "a").write("changed")
+        told.append("WROTE")
+    except OSError as error:
+        told.append("refused")
+"""
+    async with infected(open_bench, tmp_path, code) as bench:
+        told = (await bench.run(TELL)).stdout
+    assert told.count(_DONE) == 2
+    assert told.count("refused\n") == 3
+    assert state(interpreter.prefix) == before
+
+
+async def test_the_server_is_not_read(open_bench: OpenBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CANARY_KEY", CANARY)
+    with tempfile.TemporaryFile() as secret:
+        secret.write(CANARY.encode())
+        secret.flush()
+        code = f"""
+def look(path):
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            told.append(file.read(4096))
+    except OSError:
+        pass
+told.append(dict(os.environ))
+for pid in [*range(1, 64), os.getppid(), {os.getpid()}]:
+    for name in ("environ", "cmdline", *(f"fd/{{number}}" for number in range(32))):
+        if pid != os.getpid() or name in ("environ", "cmdline"):
+            look(f"/proc/{{pid}}/{{name}}")
+told.append({_DONE!r})
+"""
+        async with infected(open_bench, tmp_path, code) as bench:
+            told = (await bench.run(TELL)).stdout
+    assert _DONE in told
+    assert CANARY not in told
+
+
+@pytest.mark.parametrize("network", NetworkAccess)
+async def test_no_socket_of_the_hosts_is_reached(open_bench: OpenBench, tmp_path: Path, network: NetworkAccess):
+    output = tmp_path / "out"
+    output.mkdir()
+    with socket.socket(socket.AF_UNIX) as unix, socket.create_server(("127.0.0.1", 0)) as inet:
+        unix.bind(str(output / "socket"))
+        unix.listen()
+        servers = [unix] if network is NetworkAccess.FULL else [unix, inet]
+        code = f"""
+for family, address in ((socket.AF_UNIX, {str(output / "socket")!r}), (socket.AF_INET, {inet.getsockname()})):
+    try:
+        socket.socket(family).connect(address)
+        told.append("CONNECTED")
+    except OSError as error:
+        told.append(error)
+for name in ("\\0canary", {str(output / "socket")!r}):
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        try:
+            socket.socketpair(socket.AF_UNIX, kind)[0].sendto(b"x", name)
+        except OSError as error:
+            told.append(error)
+told.append({_DONE!r})
+"""
+        async with infected(open_bench, tmp_path, code, output_path=output, network_access=network) as bench:
+            told = (await bench.run(TELL)).stdout
+        assert _DONE in told
+        for server in servers:
+            server.settimeout(0.01)
+            with pytest.raises(TimeoutError):
+                server.accept()
+
+
+def named(name: str) -> list[psutil.Process]:
+    """Every process on the host of that name."""
+    return [process for process in psutil.process_iter(["name"]) if process.info["name"] == name]
+
+
+async def test_a_daemon_ends_with_the_interpreter(open_bench: OpenBench, tmp_path: Path, confinement: Confinement):
+    code = """
+import ctypes, signal, time
+ready, tell = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for number in range(1, 65):
+            try:
+                signal.signal(number, signal.SIG_IGN)
+            except (OSError, ValueError):
+                pass
+        ctypes.CDLL(None).prctl(15, b"canary-daemon", 0, 0, 0)
+        os.write(tell, b"x")
+        os.closerange(0, 4096)
+        while True:
+            time.sleep(60)
+    os._exit(0)
+os.wait()
+os.read(ready, 1)
+os.close(ready), os.close(tell)
+told.append("attack-ran-to-its-end")
+"""
+    async with infected(open_bench, tmp_path, code) as bench:
+        told = (await bench.run(TELL)).stdout
+        assert _DONE in told
+        assert bool(named("canary-daemon")) is (confinement.bubblewrap is not None)
+    assert named("canary-daemon") == []
+
+
+async def test_nobody_outside_is_signalled(open_bench: OpenBench, tmp_path: Path):
+    heard: list[int] = []
+    before = signal.signal(signal.SIGURG, lambda number, _: heard.append(number))
+    try:
+        code = f"""
+import signal
+for pid in [-1, *range(1, 64), os.getppid(), {os.getpid()}, -{os.getpgid(0)}, {os.getppid()}]:
+    try:
+        os.kill(pid, signal.SIGURG)
+        told.append(f"sent to {{pid}}")
+    except OSError as error:
+        told.append(error)
+told.append({_DONE!r})
+"""
+        async with infected(open_bench, tmp_path, code) as bench:
+            told = (await bench.run(TELL)).stdout
+    finally:
+        signal.signal(signal.SIGURG, before)
+    assert _DONE in told
+    assert heard == []
+
+
+# What a package can do to the interpreter that it is in. Whether programs still run there is its own affair.
+SABOTAGE = {
+    "leaves": "os._exit(0)",
+    "exits": "raise SystemExit(3)",
+    "aborts": "os.abort()",
+    "kills itself": "os.kill(os.getpid(), 9)",
+    "stops itself": "os.kill(os.getpid(), 19)",
+    "never ends": "while True: pass",
+    "waits for ever": "socket.socketpair()[0].recv(1)",
+    "fails": "1 / 0",
+    "is not Python": "this is not Python",
+    "closes all": "os.closerange(0, 4096)",
+    "opens all": "held = []\ntry:\n    while True: held.append(os.dup(0))\nexcept OSError: pass",
+    "ignores children": "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+    "ignores signals": "import signal\nfor n in (1, 2, 3, 15, 17): signal.signal(n, signal.SIG_IGN)",
+    "blocks signals": "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))",
+    "alarms": "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)",
+    "starves itself": "import resource\nfor n in range(16):\n"
+    "    try: resource.setrlimit(n, (0, 0))\n    except (OSError, ValueError): pass",
+    "starts threads": "import threading, time\nfor _ in range(8):\n"
+    "    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
+    "cannot fork": "def fork(): raise OSError(11, 'no')\nos.fork = fork",
+    "is always the child": "os.fork = lambda: 0",
+    "is never the child": "os.fork = os.getpid",
+    "breaks in the child": "os.register_at_fork(after_in_child=lambda: os._exit(7))",
+    "breaks in the parent": "os.register_at_fork(after_in_parent=lambda: os._exit(7))",
+    "runs away in the child": "def run():\n    while True: pass\nos.register_at_fork(after_in_child=run)",
+    "breaks what it relies on": "import json, select, struct\njson.loads = json.dumps = struct.pack = None",
+    "hears nothing": "socket.recv_fds = socket.socket.recvmsg = lambda *_: 1 / 0",
+    "says nothing": "socket.socket.sendmsg = lambda *_: 0",
+    "says garbage": "control() and control().send(b'not json')",
+    "says too much": "try: control().send(b' ' * 200_000)\nexcept (OSError, AttributeError): pass",
+    "says nothing at all": "control() and control().send(b'')",
+    "hangs up": "control() and control().shutdown(2)",
+    "is ready early": 'control() and control().send(b\'{"event": "ready"}\')\nimport time\ntime.sleep(0.2)',
+    "says that it failed": 'control() and control().send(b\'{"event": "failed", "reason": "forged"}\')',
+    "tells of others": "for each in ('init', 'forked', 'exited', 'ended', 'failed'):\n"
+    '    control() and control().send(b\'{"event": "%s", "id": "0123456789abcdef"}\' % each.encode())',
+    "tells of no event": 'control() and control().send(b\'{"event": "rm -rf", "id": [1, {}]}\')',
+    "hands descriptors over": "c = control()\nfor _ in range(9 if c else 0):\n"
+    '    socket.send_fds(c, [b\'{"event": "ready"}\'], [0, 1, 2])',
+    "reads the orders": "c = control()\nif c and os.fork() == 0:\n    while c.recv(65536): pass\n    os._exit(0)",
+    "floods": "c = control()\nfor _ in range(4 if c else 0):\n    if os.fork() == 0:\n        try:\n"
+    '            while True: c.send(b\'{"event": "init", "id": "x"}\')\n        except OSError: os._exit(0)',
+    "leaves the way to its runs": "os.chmod = os.mkdir = os.makedirs = lambda *_, **__: None",
+}
+
+
+@pytest.mark.parametrize("how", SABOTAGE)
+async def test_a_sabotaged_interpreter_costs_only_its_own_environment(
+    open_bench: OpenBench, tmp_path: Path, interpreter: Interpreter, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    async with infected(open_bench, tmp_path, SABOTAGE[how], limits=Limits(wall_seconds=1)) as bench:
+        other = in_another_environment(bench, interpreter, tmp_path)
+        assert (await other.run("6 * 7")).result == "42"
+        monkeypatch.setattr(zygote, "_START_SECONDS", 2)
+        descriptors = open_descriptors()
+        for _ in range(2):
+            with contextlib.suppress(ExecutorError), anyio.fail_after(_SECONDS):
+                told = await bench.run("'ran'")
+                assert told.result in ("'ran'", None)
+        assert (await other.run("6 * 7")).result == "42"
+        assert len(open_descriptors()) < len(descriptors) + 16
+
+
+def during_a_run(runs: Path, act: str) -> str:
+    """Code of a package that waits for a program of its environment, and then does `act` with `run`, its directory."""
+    acting = "\n".join(" " * 20 + line for line in act.strip().splitlines())
+    return f"""
+import time
+found = control()
+if found and os.fork() == 0:
+    deadline = time.monotonic() + {_SECONDS}
+    while time.monotonic() < deadline:
+        for zygote in os.listdir({str(runs)!r}):
+            for name in os.listdir({str(runs)!r} + "/" + zygote):
+                run = {str(runs)!r} + "/" + zygote + "/" + name
+                if os.path.exists(run + "/work/main.py"):
+{acting}
+                    os._exit(0)
+        time.sleep(0.005)
+    os._exit(1)
+"""
+
+
+# Waits for the package's act to be over.
+_MEANWHILE = "import time\ntime.sleep(0.5)\n"
+
+FORGED = {
+    "an early end": '{"event": "ended", "id": "ID"}',
+    "a failure": '{"event": "failed", "id": "ID", "reason": "forged"}',
+    "an early exit": '{"event": "exited", "id": "ID", "status": 0}',
+    "a status of a signal": '{"event": "exited", "id": "ID", "status": 9}',
+    "no status": '{"event": "exited", "id": "ID", "status": "killed"}',
+    "negative numbers": '{"event": "exited", "id": "ID", "status": -1, "cpu": -1, "peak": -1}',
+    "infinite numbers": '{"event": "exited", "id": "ID", "status": 0, "cpu": Infinity, "peak": 0}',
+    "no numbers": '{"event": "exited", "id": "ID", "status": 0, "cpu": NaN, "peak": 0}',
+    "other processes": '{"event": "forked", "id": "ID"}',
+}
+
+
+@pytest.mark.parametrize("what", [*FORGED, "an enormous status"])
+async def test_a_forged_event_costs_only_its_own_environment(
+    open_bench: OpenBench, tmp_path: Path, interpreter: Interpreter, what: str, request: pytest.FixtureRequest
+):
+    if what == "an enormous status":
+        reason = "a wait status beyond a C int ends the call with an OverflowError"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
+    event = FORGED.get(what, '{"event": "exited", "id": "ID", "status": 99999999999999999999}')
+    act = f"found.send({event!r}.replace('ID', name).encode())"
+    async with infected(open_bench, tmp_path, during_a_run(tmp_path / "runs", act)) as bench:
+        other = in_another_environment(bench, interpreter, tmp_path)
+        for _ in range(2):
+            with contextlib.suppress(ExecutorError), anyio.fail_after(_SECONDS):
+                told = await bench.run(_MEANWHILE + "print('ran')")
+                assert isinstance(told, ExecutionResult)
+                assert told.stdout in ("ran\n", "")
+        assert (await other.run("6 * 7")).result == "42"
+
+
+@pytest.mark.parametrize("what", ["the server writes", "the server lists"])
+async def test_a_link_in_the_place_of_a_runs_directory_is_not_followed(
+    open_bench: OpenBench, tmp_path: Path, what: str, confinement: Confinement, request: pytest.FixtureRequest
+):
+    if confinement.bubblewrap:
+        reason = "the server opens what is below a run's directory by its path, and the warm interpreter can move that"
+        request.applymarker(pytest.mark.xfail(reason=reason))
+    target = tmp_path / "target"
+    for folder in ("work", "output"):
+        (target / folder).mkdir(parents=True)
+    act = f"os.rename(run, run + '-moved'); os.symlink({str(target)!r}, run)"
+    async with infected(open_bench, tmp_path, during_a_run(tmp_path / "runs", act)) as bench:
+
+        def plant(_: str, __: str) -> None:
+            (target / "work" / "secret").write_text(CANARY)
+
+        with contextlib.suppress(ExecutorError):
+            result = await bench.run("print('up', flush=True)\n" + _MEANWHILE + "print('x' * 100_000)", listener=plant)
+            if what == "the server lists":
+                assert [file.path for file in result.files if "secret" in file.path.name] == []
+    if what == "the server writes":
+        assert sorted(path.name for path in target.iterdir()) == ["output", "work"]
+
+
+async def test_a_worker_that_is_kept_from_its_walls_is_behind_the_interpreters(
+    open_bench: OpenBench, tmp_path: Path, victim: Path
+):
+    code = """
+import sys
+for name in ("inside.landlock", "inside.seccomp", "inside.namespaces"):
+    module = sys.modules.get(name)
+    for each in ("restrict", "install", "drop_capabilities", "own_mounts", "no_new_privileges"):
+        if hasattr(module, each):
+            setattr(module, each, lambda *_, **__: True)
+told.append("attack-ran-to-its-end")
+"""
+    before = state(victim.parent.parent)
+    async with infected(open_bench, tmp_path, code) as bench:
+        assert _DONE in (await bench.run(TELL)).stdout
+        for thing in ("read", "write", "change"):
+            told = (await bench.run(EVERY_WAY, args=(thing, str(victim)))).stdout
+            assert _DONE in told
+            assert CANARY not in told
+    assert state(victim.parent.parent) == before
+
+
+@contextlib.contextmanager
+def known_to_be_unbounded(request: pytest.FixtureRequest, confinement: Confinement) -> Generator[None]:
+    """Until a warm interpreter has limits too."""
+    if confinement.bubblewrap:
+        reason = "a warm interpreter has no limits of its own"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
+    yield
+
+
+@pytest.mark.parametrize("what", ["processes", "memory", "temporary files", "files"])
+async def test_a_package_exhausts_nothing(
+    open_bench: OpenBench, tmp_path: Path, what: str, confinement: Confinement, request: pytest.FixtureRequest
+):
+    limits = Limits(memory_bytes=64 * MEBIBYTE, processes=20, disk_bytes=20 * MEBIBYTE, temporary_bytes=20 * MEBIBYTE)
+    code = {
+        "processes": "import time\nfor _ in range(60):\n    if os.fork() == 0: time.sleep(60); os._exit(0)",
+        "memory": "held = bytearray(200 << 20)\nheld[::4096] = b'x' * len(held[::4096])",
+        "temporary files": "open('/tmp/big', 'wb').write(bytes(200 << 20))",
+        "files": f"import glob\nfor place in glob.glob({str(tmp_path / 'runs')!r} + '/*'):\n"
+        "    open(place + '/big', 'wb').write(bytes(100 << 20))",
+    }[what]
+    with known_to_be_unbounded(request, confinement):
+        async with infected(
+            open_bench, tmp_path, f"try:\n    exec({code!r})\nexcept (OSError, MemoryError): pass", limits=limits
+        ) as bench:
+            with contextlib.suppress(ExecutorError):
+                await bench.run(_MEANWHILE)
+            ours = psutil.Process().children(recursive=True)
+            assert len(ours) < 40
+            assert max([memory(each) for each in ours], default=0) < 150 * MEBIBYTE
+            assert sum(path.stat().st_size for path in (tmp_path / "runs").rglob("*") if path.is_file()) < 50 * MEBIBYTE
+
+
+def memory(process: psutil.Process) -> int:
+    """Bytes that a process holds, what it has in its /tmp included."""
+    with contextlib.suppress(psutil.Error, OSError):
+        root = os.statvfs(f"/proc/{process.pid}/root/tmp")
+        temporary = (root.f_blocks - root.f_bfree) * root.f_frsize if root.f_blocks != os.statvfs("/").f_blocks else 0
+        return process.memory_info().rss + temporary
+    return 0
