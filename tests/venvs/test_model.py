@@ -1,3 +1,5 @@
+import string
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,36 @@ def test_a_name_that_passes_stays_below_the_base_path(name: str):
     assert "/" not in name
     assert name not in ("", ".", "..")
     assert name.isascii()
+
+
+_SIGNS = "._-"
+_PIECES = st.sampled_from(
+    [
+        *("con", "PRN", "Aux", "nul", "COM1", "lpt9", "com0", "lpt10", "com\u00b9", "a", "Z", "9", "_", "-", ".", ".."),
+        *("/", "\\", ":", "~", "\n", "\r", "\0", " ", "%2e", "store", "x" * 32),
+        *("\u200b", "\u202e", "\u0430", "\uff41", "\uff0e", "\u0661", "\u2024"),  # unseen, or like a, ., 1
+    ]
+)
+
+
+@given(st.lists(_PIECES, max_size=6).map("".join))
+def test_a_name_passes_where_it_keeps_the_rule_and_only_there(name: str):
+    stem = name.split(".")[0].lower()
+    number = stem[3:] in tuple("123456789")
+    keeps = (
+        1 <= len(name) <= 64
+        and set(name) <= {*string.ascii_letters, *string.digits, *_SIGNS}
+        and name[0] not in _SIGNS
+        and name[-1] != "."
+        and stem not in ("con", "prn", "aux", "nul")
+        and not (stem[:3] in ("com", "lpt") and number)
+    )
+    if keeps:
+        assert venv_name(name) == name
+    else:
+        with pytest.raises(InvalidArgument) as refusal:
+            venv_name(name)
+        assert str(refusal.value).isprintable()
 
 
 @pytest.mark.parametrize(
