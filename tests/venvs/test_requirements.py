@@ -1,10 +1,14 @@
+import json
+import re
+import tomllib
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from mcp_python_executor.errors import InvalidArgument
-from mcp_python_executor.venvs import requirements
+from mcp_python_executor.venvs import project, pythons, requirements
 
 _NAMES = st.from_regex(r"[a-z][a-z0-9]{0,8}(-[a-z0-9]{1,4})?", fullmatch=True)
 _VERSIONS = st.from_regex(r"[0-9]{1,2}(\.[0-9]{1,2}){0,2}", fullmatch=True)
@@ -27,17 +31,88 @@ def test_a_string_is_split_where_its_requirements_were_joined(texts: list[str], 
     assert [str(found) for found in requirements.parse(texts)] == expected
 
 
+def _parsed(value: list[str] | str) -> tuple[list[str], str]:
+    """What `value` is parsed into, or the refusal."""
+    try:
+        return [str(requirement) for requirement in requirements.parse(value)], ""
+    except InvalidArgument as error:
+        return [], str(error)
+
+
 @given(st.text())
 def test_any_text_is_parsed_or_refused_in_one_line(text: str):
-    found: list[Requirement] = []
-    refusal = ""
-    try:
-        found = requirements.parse(text)
-    except InvalidArgument as error:
-        refusal = str(error)
-    assert found or refusal
+    found, refusal = _parsed(text)
+    assert bool(found) is not bool(refusal)
     assert len(refusal.splitlines()) <= 1
-    assert not any(requirement.url for requirement in found)
+    assert not any(Requirement(asked).url for asked in found)
+
+
+# What, if it came through, would be an option, a place, a line or a variable to whoever reads it next.
+_PIECES = st.sampled_from(
+    [
+        *("six", "numpy", "x.whl", "setup.py", ">=1", "==1.0", "==1.*", "~=2.1,!=2.2", "[all]", "[", "]", "(>=1)"),
+        *("-r", "-e", "--index-url", "--hash=sha256:0", "-c req.txt", "git+ssh://h/x", "https://h/x.whl", "file:///x"),
+        *(
+            "@https://h/x",
+            " @ file:///x",
+            " @ ${URL}",
+            "@",
+            "../",
+            "./",
+            "/",
+            "~",
+            "\\",
+            ".",
+            "..",
+            "${HOME}",
+            "$HOME",
+            "%2e",
+            "#egg=x",
+        ),
+        *(" ", ",", ",", ", ", "\n", "\n", "\r", "\r\n", "\t", "\v", "\0", "\x1b", "\x85", "\u2028", "\\\n", "\ufeff"),
+        *(";", "; python_version > '3'", "; sys_platform == 'x'", "; extra == '${X}'", "'", '"', "\u0441", "\uff11"),
+    ]
+)
+_PLAIN = re.compile(r"(?P<name>[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)(\[[A-Za-z0-9._,-]+\])?[A-Za-z0-9.*+!_<>=~,-]*")
+_FILES = (".whl", ".zip", ".tar.gz", ".tgz", ".txt", ".toml")
+
+
+@st.composite
+def _tampered(draw: st.DrawFn) -> str:
+    """Requirements with some of the pieces put in anywhere."""
+    text = ",".join(draw(st.lists(_requirements(), max_size=3)))
+    for piece in draw(st.lists(_PIECES, max_size=3)):
+        place = draw(st.integers(0, len(text)))
+        text = text[:place] + piece + text[place:]
+    return text
+
+
+@given(_tampered(), st.booleans())
+@example("six; sys_platform == '--index-url https://h'", False)
+@example("six,numpy @ ${URL}", False)
+@example("six\n--index-url https://h/x", True)
+@example("six,x.whl", True)
+def test_nothing_but_names_versions_and_markers_gets_through(text: str, listed: bool):
+    found, refusal = _parsed([text] if listed else text)
+    assert refusal.isprintable()
+    for asked in found:
+        plain = _PLAIN.fullmatch(asked.split(";")[0])
+        assert plain, asked
+        assert not plain["name"].endswith(_FILES)
+    if found and all(asked.isascii() and asked.isprintable() and "\\" not in asked for asked in found):
+        assert _parsed(found) == (found, "")
+        pyproject = tomllib.loads(project.render(map(Requirement, found), pythons.default()))
+        assert pyproject["project"]["dependencies"] == sorted(found)
+
+
+@given(st.lists(st.none() | st.booleans() | st.integers() | st.text() | _requirements()) | _requirements())
+def test_names_are_names_and_nothing_more(given: object):
+    try:
+        names = requirements.parse_names(json.dumps(given))
+    except InvalidArgument:
+        return
+    assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name) for name in names)
+    assert len(set(names)) == len(names)
 
 
 def test_a_comma_before_a_specifier_separates_nothing():
