@@ -1,6 +1,8 @@
 import json
 import struct
+import sys
 from base64 import b64encode
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -8,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_python_executor.errors import EngineError
+from mcp_python_executor.execution.hints import hint
+from mcp_python_executor.execution.preload import worthwhile
 from mcp_python_executor.execution.report import Report, is_complete, parse
 
 PNG = b"\x89PNG\r\n\x1a\nrest"
@@ -31,7 +35,18 @@ def test_only_pictures_are_pictures():
 
 
 @pytest.mark.parametrize(
-    "nonsense", [b"", b"{", b"[1]", b"null", {"result": 5}, {"error": "x"}, {"pictures": ["x"] * 21}, b"[" * 100_000]
+    "nonsense",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"null",
+        {"result": 5},
+        {"error": "x"},
+        {"pictures": ["x"] * 21},
+        {"modules": ["x"] * 201},
+        b"[" * 100_000,
+    ],
 )
 def test_a_message_that_makes_no_sense_ends_the_reading(nonsense: Any):
     assert parse(framed(READY, nonsense, {"result": "mine"})) == Report()
@@ -60,13 +75,57 @@ def test_no_bytes_break_the_parser(data: bytes):
     assert isinstance(parse(framed(READY) + data), Report)
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=10,
+@given(st.lists(st.binary(max_size=60) | st.sampled_from([b'{"ready": true}', b"{}", struct.pack("!I", 15)])))
+def test_no_channel_breaks_the_parser(parts: list[bytes]):
+    for data in (b"".join(parts), framed(*parts)):
+        with suppress(EngineError):  # a worker that says why it has no walls
+            assert isinstance(parse(data), Report)
+
+
+KEYS = st.sampled_from(["type", "message", "traceback", "line", "name", "filename", "errno"])
+FIELDS = st.sampled_from(["error", "result", "value_picture", "pictures", "modules", "failed", "ready"])
+# What Python has no value for, or JSON no text, and what overflows, nests, repeats itself or ends too early.
+ODD = st.sampled_from(
+    [
+        *("NaN", "-Infinity", "1e999", "-0", "1.5", "true", "null", "{}", "[]", '"', "'a'", "", " ", "\ufeff{}"),
+        *(r'"\ud800"', r'"\udfff\ud800"', r'"\ud83d\ude00"', r'"\u0000"', r'"\x"', '"\0"', '"\ud800"'),
+        *('{"a":1,"a":2}', '{"type":"x"}', "[" * 10_000, "[" * 10_000 + "]" * 10_000, '{"a":' * 10_000),
+        *("0" * 50, "9" * 400, "-" + "9" * 5000),
+    ]
 )
 
 
-@given(st.dictionaries(st.sampled_from(["error", "result", "pictures", "modules", "failed", "value_picture"]), JSON))
-def test_no_shape_of_message_breaks_the_parser(message: dict[str, Any]):
-    assert isinstance(parse(framed(READY, message)).images, list)
+def object_of(fields: dict[str, str]) -> str:
+    return "{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in fields.items()) + "}"
+
+
+JSON = st.recursive(
+    ODD
+    | st.text().map(json.dumps)
+    | st.integers().map(str)
+    | st.binary(max_size=40).map(lambda data: f'"{b64encode(PNG + data).decode()}"'),
+    lambda inner: (
+        st.lists(inner, max_size=25).map(lambda items: f"[{','.join(items)}]")
+        | st.dictionaries(KEYS | st.text(max_size=3), inner, max_size=5).map(object_of)
+    ),
+    max_leaves=30,
+)
+# An error as it should be, but for some of its fields.
+ERRORS = st.dictionaries(KEYS, JSON, max_size=2).map(
+    lambda odd: object_of({"type": '"OSError"', "message": '"m"', "traceback": '"t"', "errno": "2"} | odd)
+)
+
+
+@given(st.dictionaries(FIELDS, JSON | ERRORS, max_size=4).map(object_of) | JSON)
+def test_no_shape_of_message_breaks_the_parser(message: str):
+    report = parse(framed(READY, message.encode("utf-8", "surrogatepass")))
+    assert all(picture.data.startswith(PNG[:8]) for picture in report.images)
+    assert len(report.pictures) <= 20
+    assert len(report.modules) <= 200
+
+
+@given(ERRORS, st.lists(st.text() | st.sampled_from(["numpy", "torch", "this", "json", "_ctypes", "os.path"])))
+def test_nothing_that_is_told_breaks_what_comes_after(error: str, modules: list[str]):
+    report = parse(framed(READY, f'{{"error": {error}, "modules": {json.dumps(modules)}}}'.encode("utf-8", "replace")))
+    assert report.error is None or hint(report.error, "default").isprintable()
+    assert worthwhile(report.modules) <= worthwhile(["numpy"]) | sys.stdlib_module_names
