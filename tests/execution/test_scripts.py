@@ -1,7 +1,10 @@
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from mcp_python_executor.errors import InvalidArgument
 from mcp_python_executor.execution import scripts
@@ -71,3 +74,59 @@ def test_a_folder_that_holds_the_home_directory_is_not_shown(project: Path, tmp_
     (tmp_path / "home" / "y.py").touch()
     assert scripts.visible(tmp_path / "home" / "y.py", [tmp_path / "home"]) == tmp_path / "home" / "y.py"
     assert project.exists()
+
+
+@pytest.fixture(scope="module")
+def maze(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a root for scripts among what is none, and ways from each to the other."""
+    top = tmp_path_factory.mktemp("maze")
+    for folder in ("root/a", "root/.hidden", "root/a/.git", "rootless", ".root"):
+        (top / folder).mkdir(parents=True)
+        (top / folder / "x.py").touch()
+    (top / "root" / "a" / "up").symlink_to("../..")
+    (top / "root" / "a" / "hidden").symlink_to("../.hidden")
+    (top / "root" / "out.py").symlink_to(top / "rootless" / "x.py")
+    (top / "root" / "in.py").symlink_to("a/x.py")
+    (top / "root" / "lost.py").symlink_to("gone")
+    (top / "rootless" / "in").symlink_to(top / "root")
+    os.mkfifo(top / "root" / "pipe")
+    return top
+
+
+_PLAIN = st.sampled_from(["a", "x.py", "..", "up", "hidden", ".hidden", "out.py", "in.py", "in", "root", "rootless"])
+_ODD = st.sampled_from(
+    [
+        *(
+            "lost.py",
+            "pipe",
+            ".git",
+            ".root",
+            ".",
+            "",
+            "~",
+            "x.py ",
+            "x.py\n",
+            "x.py\0",
+            "x.p\u0443",
+            "\ud800",
+            "\udcff",
+        ),
+        *("%2e%2e", "\\", "*", "$HOME", "a" * 300, "proc/self/root", "proc/self/cwd"),
+    ]
+)
+
+
+@given(
+    st.sampled_from(["{top}/root"] * 3 + ["{top}", "", "/", "//", "file://{top}/root"]),
+    st.lists(st.one_of(_PLAIN, _PLAIN, _ODD), max_size=5),
+)
+@example("{top}/root", ["a", "up", "root", "a", "x.py"])
+@example("{top}/root", [".hidden", "x.py"])
+@example("{top}/root", ["a", "hidden", "x.py"])
+@example("{top}/root", ["out.py"])
+@example("{top}/root", ["..", "rootless", "x.py"])
+def test_whatever_path_is_given_a_file_runs_only_where_scripts_may_lie(maze: Path, start: str, steps: list[str]):
+    path = Path("/".join([start.format(top=maze), *steps]))
+    with suppress(InvalidArgument):
+        assert scripts.check(path, [maze / "root"]) == maze / "root" / "a" / "x.py"
+        assert path.samefile(maze / "root" / "a" / "x.py")
