@@ -1,8 +1,15 @@
 """What an execution left, by URI: text as text, the rest as bytes, and what there is not in words."""
 
+from contextlib import suppress
+from dataclasses import dataclass, field
+
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
+from mcp_python_executor.execution import artifacts
+from mcp_python_executor.execution.artifacts import Record, Records
 from mcp_python_executor.server import resources
 from tests.server.scripted import Scripted
 
@@ -52,3 +59,79 @@ async def test_what_is_not_there_is_told_with_what_is(uri: str, told: str):
     with pytest.raises(ResourceNotFoundError) as caught:
         await resources.read(Scripted(contents=CONTENTS).service, uri)
     assert str(caught.value).startswith(told)
+
+
+@dataclass
+class Keeping(Scripted):
+    """Answers from real records."""
+
+    records: Records = field(default_factory=Records)
+
+    async def read_file(self, execution_id: str, name: str) -> bytes:
+        return self.records.file(execution_id, name)
+
+    async def read_stream(self, execution_id: str, stream: str) -> bytes:
+        return self.records.stream(execution_id, stream).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def keeping(tmp_path_factory: pytest.TempPathFactory) -> Keeping:
+    """Two executions that wrote files, with what must not be read beside them."""
+    top = tmp_path_factory.mktemp("runs")
+    keeping = Keeping()
+    (top / "secret").write_text("secret")
+    for name in ("one", "two"):
+        work = top / name / "work"
+        (work / "sub").mkdir(parents=True)
+        (top / name / "secret").write_text("secret")
+        (work / "main.py").write_text("secret")
+        (work / "a.txt").write_text(name)
+        (work / "sub" / "b%2e.txt").write_text(name)
+        (work / "link").symlink_to(top / "secret")
+        (top / name / "stdout").write_text(name)
+        record = Record(top / name, {"stdout": top / name / "stdout"})
+        artifacts.find({"work": work}, record, name, 0, work / "main.py")
+        keeping.records.keep(name, record)
+    (top / "two" / "work" / "a.txt").unlink()
+    (top / "two" / "work" / "a.txt").symlink_to(top / "secret")
+    return keeping
+
+
+_PLAIN = st.sampled_from(
+    ["work", "sub", "a.txt", "b%2e.txt", "b%252e.txt", "link", "main.py", "..", "%2e%2e", "secret", "stdout", "files"]
+)
+_ODD = st.sampled_from(
+    [
+        *("%2E.", "%252e%252e", "..%2f..", "%2fetc%2fpasswd", "", ".", "a.txt%00", "a.txt\0", "a.txt\n", "a.txt?x=1"),
+        *(
+            "%",
+            "%ff",
+            "%zz",
+            "%ed%a0%80",
+            "\ud800",
+            "a.txt#x",
+            "a.t\u0445t",
+            "\\..\\",
+            "//",
+            "*",
+            "one",
+            "two",
+            "stderr",
+        ),
+    ]
+)
+_STARTS = st.sampled_from(["execution://one/", "execution://two/files/", "execution://two/files/work/"] * 3)
+
+
+@given(
+    _STARTS | st.sampled_from(["execution://", "execution://one/../", "file://", "EXECUTION://one/"]),
+    st.lists(st.one_of(_PLAIN, _PLAIN, _ODD), max_size=4),
+)
+@example("execution://one/", ["stdout"])
+@example("execution://two/files/work/", ["a.txt"])
+@example("execution://one/files/work/", ["main.py"])
+@example("execution://one/files/work/", ["%2e%2e", "%2e%2e", "secret"])
+async def test_whatever_uri_is_asked_for_only_what_was_listed_is_read(keeping: Keeping, start: str, steps: list[str]):
+    with suppress(ResourceNotFoundError):
+        read = await resources.read(keeping.service, start + "/".join(steps))
+        assert read.content == ("two" if start.startswith("execution://two/") else "one")
