@@ -8,6 +8,8 @@ from pathlib import Path
 
 import anyio
 
+from mcp_python_executor.process import HeadAndTail
+
 # A pipe's default capacity on Linux: see pipe(7).
 _CHUNK = 65_536
 
@@ -18,15 +20,18 @@ class Output:
     def __init__(self, descriptor: int, file: Path, *, inline: int, kept: int) -> None:
         self._descriptor, self._file = descriptor, file
         self._inline, self._kept = inline, kept
-        self._head = bytearray()
-        self._tail = bytearray()
+        self._shown = HeadAndTail(inline)
         self._spool: int | None = None
-        self.total = 0
+
+    @property
+    def total(self) -> int:
+        """How many bytes came."""
+        return self._shown.total
 
     @property
     def truncated(self) -> bool:
         """Whether `text` leaves something out."""
-        return self.total > self._inline
+        return self._shown.truncated
 
     @property
     def overflowed(self) -> bool:
@@ -36,10 +41,11 @@ class Output:
     @property
     def text(self) -> str:
         """What a result carries: all of it, or its head and tail with a line between them."""
+        shown = self._shown.getvalue()
         if not self.truncated:
-            return self._head.decode(errors="replace")
+            return shown.decode(errors="replace")
         half = self._inline // 2
-        head, tail = _whole_start(self._head[:half]), _whole_end(self._tail[-half:])
+        head, tail = _whole_start(shown[:half]), _whole_end(shown[half:])
         left_out = self.total - len(head) - len(tail)
         return f"{head.decode(errors='replace')}\n... {left_out} bytes left out ...\n{tail.decode(errors='replace')}"
 
@@ -65,25 +71,18 @@ class Output:
                 await anyio.wait_readable(self._descriptor)
 
     def _take(self, piece: bytes) -> None:
-        if not self.truncated:
-            self._head += piece
-        self._tail = (self._tail + piece)[-self._inline :]
-        self.total += len(piece)
-        if self.truncated:
-            self._keep(piece)
+        if self.total + len(piece) > self._inline:
+            with suppress(OSError):  # on a full disk the file just ends early
+                self._keep(piece)
+        self._shown.write(piece)
 
     def _keep(self, piece: bytes) -> None:
-        """Writes what is beyond the inline part; on a full disk the file just ends early."""
-        with suppress(OSError):
-            self._write(piece)
-
-    def _write(self, piece: bytes) -> None:
-        if self._spool is None:
+        if not self.truncated:
             self._spool = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            piece = bytes(self._head)
-            del self._head[self._inline :]
-        room = self._kept - os.lseek(self._spool, 0, os.SEEK_CUR)
-        os.write(self._spool, piece[: max(0, room)])
+            piece = self._shown.getvalue() + piece
+        if self._spool is not None:
+            room = self._kept - os.lseek(self._spool, 0, os.SEEK_CUR)
+            os.write(self._spool, piece[: max(0, room)])
 
     def close(self) -> None:
         """Closes the pipe and the file."""
@@ -93,20 +92,20 @@ class Output:
         self._descriptor, self._spool = -1, None
 
 
-def _whole_start(data: bytes | bytearray) -> bytes:
+def _whole_start(data: bytes) -> bytes:
     """`data` without the beginning of a UTF-8 character that its end cuts."""
     for back in range(1, min(4, len(data) + 1)):
         if data[-back] & 0xC0 == 0xC0:  # the first byte of a character of several
             length = 2 if data[-back] < 0xE0 else 3 if data[-back] < 0xF0 else 4
-            return bytes(data[:-back]) if back < length else bytes(data)
+            return data[:-back] if back < length else data
         if data[-back] < 0x80:
             break
-    return bytes(data)
+    return data
 
 
-def _whole_end(data: bytes | bytearray) -> bytes:
+def _whole_end(data: bytes) -> bytes:
     """`data` without the end of a UTF-8 character that its start cuts."""
     start = 0
     while start < min(3, len(data)) and data[start] & 0xC0 == 0x80:
         start += 1
-    return bytes(data[start:])
+    return data[start:]
