@@ -1,28 +1,12 @@
 """What one execution may use: every bound with its unit, and what a result says when one is hit."""
 
+import os
 from dataclasses import dataclass
 
 MEBIBYTE = 1024 * 1024
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The bounds of one execution. Sizes in bytes, times in seconds."""
-
-    wall_seconds: float = 30.0
-    memory_bytes: int = 512 * MEBIBYTE
-    inline_output_bytes: int = 32768
-    # Beyond what a result carries inline, the whole output is kept for paging up to here, for each stream.
-    kept_output_bytes: int = 64 * MEBIBYTE
-    processes: int = 256
-    open_files: int = 1024
-    file_bytes: int = 1024 * MEBIBYTE
-    # Over all the files of its own directories; those in a shared OUTPUT_PATH are bounded by `file_bytes` each.
-    disk_bytes: int = 2048 * MEBIBYTE
-    temporary_bytes: int = 256 * MEBIBYTE
-    concurrent: int = 5
-    # Each waiting call holds its request in memory; past this many a caller is better told at once.
-    queued: int = 200
+# One program may keep half of the machine busy, and four cores anywhere: where there are no more, the time is enough.
+_BUSY_CORES = max(4.0, (os.cpu_count() or 1) / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +16,43 @@ class LimitHit:
     name: str
     value: float
     setting: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of one execution. Sizes in bytes, times in seconds."""
+
+    wall_seconds: float = 30.0
+    # Processor time, over all of a program's processes: that many cores busy for all the wall-clock time.
+    busy_cores: float = _BUSY_CORES
+    memory_bytes: int = 512 * MEBIBYTE
+    inline_output_bytes: int = 32768
+    # Beyond what a result carries inline, the whole output is kept for paging up to here, for each stream.
+    kept_output_bytes: int = 64 * MEBIBYTE
+    # Threads count: numerical libraries start one for each core, and there are several such libraries.
+    processes: int = 512
+    open_files: int = 1024
+    file_bytes: int = 1024 * MEBIBYTE
+    # What a program's own directories hold on the disk, and what it had written to a disk in all, wherever that lies.
+    disk_bytes: int = 2048 * MEBIBYTE
+    # A third for each of the three temporary directories.
+    temporary_bytes: int = 256 * MEBIBYTE
+    concurrent: int = 5
+    # Each waiting call holds its request in memory; past this many a caller is better told at once.
+    queued: int = 200
+
+    def hit(self, name: str) -> LimitHit:
+        """What a result says of the bound `name`: processes and threads, open files, MB of memory, else bytes.
+
+        Those of time are the execution's own, for a call may lower them.
+        """
+        value, setting = {
+            "memory": (self.memory_bytes // MEBIBYTE, "MAX_MEMORY_MB"),
+            "processes": (self.processes, ""),
+            "open_files": (self.open_files, ""),
+            "file_size": (self.file_bytes, ""),
+            "disk": (self.disk_bytes, ""),
+            "temporary": (self.temporary_bytes // 3, ""),
+            "output": (self.kept_output_bytes, ""),
+        }[name]
+        return LimitHit(name, value, setting)

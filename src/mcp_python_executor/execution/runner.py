@@ -12,7 +12,7 @@ import anyio.to_thread
 import structlog
 
 from mcp_python_executor.errors import Busy, EngineError
-from mcp_python_executor.execution import artifacts, hints, memory
+from mcp_python_executor.execution import artifacts, hints
 from mcp_python_executor.execution.artifacts import Record, Records
 from mcp_python_executor.execution.metrics import Metrics
 from mcp_python_executor.execution.model import (
@@ -26,15 +26,16 @@ from mcp_python_executor.execution.model import (
 from mcp_python_executor.execution.outputs import Output
 from mcp_python_executor.execution.report import Report, ReportedError
 from mcp_python_executor.execution.surroundings import Surroundings
+from mcp_python_executor.execution.usage import Tree
 from mcp_python_executor.execution.worker import KILLED, Worker
-from mcp_python_executor.execution.zygote import Zygote
+from mcp_python_executor.execution.zygote import Engine, Zygote
 from mcp_python_executor.execution.zygotes import Zygotes
-from mcp_python_executor.limits import MEBIBYTE, LimitHit, Limits
+from mcp_python_executor.limits import LimitHit
 
 log = structlog.get_logger()
 
-# Often enough that a tree at full speed overshoots little; a look costs 0.1 ms a process.
-_LOOK_SECONDS = 0.05
+# Often enough that a tree at full speed overshoots little; a look costs 0.3 ms a process.
+LOOK_SECONDS = 0.05
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - as the run sees them, each its own
 # The answer leaves before its run's directory is removed.
 _REMOVE_SECONDS = 0.05
@@ -45,9 +46,8 @@ _DRAIN_SECONDS = 2
 class _Conduct:
     """One run under way: what its outputs and its report say so far, and which bound ended it."""
 
-    def __init__(
-        self, zygote: Zygote, worker: Worker, limits: Limits, surroundings: Surroundings, *, own_temporary: bool
-    ) -> None:
+    def __init__(self, engine: Engine, zygote: Zygote, worker: Worker, surroundings: Surroundings) -> None:
+        limits = engine.limits
         self.zygote, self.worker, self.limits = zygote, worker, limits
         self.roots = {"work": worker.work, "output": surroundings.output or worker.output}
         self.began_ns = time.time_ns()
@@ -57,10 +57,14 @@ class _Conduct:
         self.stderr = Output(worker.stderr, worker.directory / "stderr", inline=inline, kept=kept)
         worker.stdout = worker.stderr = -1  # each output closes its own
         self._own_directories = worker.places
-        self._temporary = _TEMPORARY if own_temporary else ()
+        self._temporary = _TEMPORARY if engine.confinement.namespaces else ()
         self.report = Report()
         self.failure: EngineError | None = None
         self.limit: LimitHit | None = None
+        # As far as the watch saw: a short run has ended before it looks.
+        self.cpu_seconds = 0.0
+        self.peak_memory_bytes = 0
+        self._tree = Tree(worker.pids, self._temporary, limits)
         self._stop = anyio.Event()
 
     def stop(self, limit: LimitHit) -> None:
@@ -98,14 +102,15 @@ class _Conduct:
     async def _watch(self, request: ExecutionRequest, tasks: anyio.abc.TaskGroup) -> None:
         """Ends the run at its deadline, or at the first bound that it is seen to hit."""
         seconds = min(self.limits.wall_seconds, request.timeout_seconds or self.limits.wall_seconds)
+        setting = "timeoutMs" if seconds < self.limits.wall_seconds else "EXECUTION_TIMEOUT_MS"
+        cpu = LimitHit("cpu", round(seconds * self.limits.busy_cores * 1000), setting)
         deadline = anyio.current_time() + seconds
-        if not await self._stops_within(min(seconds, _LOOK_SECONDS)):
+        if not await self._stops_within(min(seconds, LOOK_SECONDS)):
             # Each on its own: while a run forks without end, the kernel lets nobody see its memory for seconds.
-            for look in (self._look_at_processes, self._look_at_sizes):
+            for look in (partial(self._look_at_activity, cpu), self._look_at_holdings):
                 tasks.start_soon(self._keep_looking, look)
         if not await self._stops_within(deadline - anyio.current_time()):
-            lowered = seconds < self.limits.wall_seconds
-            self.stop(LimitHit("time", round(seconds * 1000), "timeoutMs" if lowered else "EXECUTION_TIMEOUT_MS"))
+            self.stop(LimitHit("time", round(seconds * 1000), setting))
         await self.zygote.kill(self.worker)
 
     async def _stops_within(self, seconds: float) -> bool:
@@ -118,25 +123,26 @@ class _Conduct:
             exceeded = await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
             if exceeded is not None:
                 self.stop(exceeded)
-            if await self._stops_within(_LOOK_SECONDS):
+            if await self._stops_within(LOOK_SECONDS):
                 return
 
-    def _look_at_processes(self) -> LimitHit | None:
-        limit = self.limits.processes
-        count = memory.count(self.worker.pids, most=limit + 1)
-        return LimitHit("processes", limit) if count > limit else None
+    def _look_at_activity(self, cpu: LimitHit) -> LimitHit | None:
+        tasks, self.cpu_seconds = self._tree.activity()
+        if tasks > self.limits.processes:
+            return self.limits.hit("processes")
+        return cpu if self.cpu_seconds * 1000 > cpu.value else None
 
-    def _look_at_sizes(self) -> LimitHit | None:
-        """The bound that the run has gone beyond by what it holds; blocks for a moment."""
-        limits = self.limits
-        if memory.of_trees(self.worker.pids, self._temporary, most=limits.processes) > limits.memory_bytes:
-            return LimitHit("memory", limits.memory_bytes // MEBIBYTE, "MAX_MEMORY_MB")
-        if artifacts.disk_usage(self._own_directories) > limits.disk_bytes:
-            return LimitHit("disk", limits.disk_bytes)
+    def _look_at_holdings(self) -> LimitHit | None:
+        memory_bytes, written_bytes = self._tree.holdings()
+        self.peak_memory_bytes = max(self.peak_memory_bytes, memory_bytes)
+        if memory_bytes > self.limits.memory_bytes:
+            return self.limits.hit("memory")
+        if max(written_bytes, artifacts.disk_usage(self._own_directories)) > self.limits.disk_bytes:
+            return self.limits.hit("disk")
         return None
 
     def _too_much_output(self) -> None:
-        self.stop(LimitHit("output", self.limits.kept_output_bytes))
+        self.stop(self.limits.hit("output"))
 
 
 class Runner:
@@ -172,8 +178,7 @@ class Runner:
         code = None if request.script else request.code
         async with self._turn(), self._zygotes.worker(surroundings, code) as (zygote, worker):
             queued = time.perf_counter() - arrived
-            own_temporary = self._zygotes.engine.confinement.namespaces
-            conduct = _Conduct(zygote, worker, self._limits, surroundings, own_temporary=own_temporary)
+            conduct = _Conduct(self._zygotes.engine, zygote, worker, surroundings)
             try:
                 await conduct.run(request, listener)
             except BaseException:
@@ -188,7 +193,10 @@ class Runner:
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
         if self.queued >= self._limits.queued:
-            raise Busy(f"{self.queued} executions wait already; call again when some have ended")
+            raise Busy(
+                f"{self.queued} executions wait already, which is the limit; call again when some have ended, or let "
+                f"more run at once than MAX_CONCURRENT_EXECUTIONS={self._limits.concurrent}"
+            )
         async with self._turns:
             yield
 
@@ -227,8 +235,8 @@ class Runner:
             limit=conduct.limit,
             isolation="strict" if self._zygotes.engine.confinement.strict else "none",
             duration_seconds=time.perf_counter() - conduct.began,
-            cpu_seconds=exit_.cpu_seconds,
-            peak_memory_bytes=exit_.peak_memory_bytes,
+            cpu_seconds=max(exit_.cpu_seconds, conduct.cpu_seconds),
+            peak_memory_bytes=max(exit_.peak_memory_bytes, conduct.peak_memory_bytes),
             queued_seconds=queued,
         )
 
