@@ -133,6 +133,27 @@ def on_disk(tmp_path: Path) -> None:
         pytest.skip("needs temporary files on a disk")
 
 
+async def test_open_files_are_bounded_and_told_by_name(open_bench: OpenBench, isolation: str):
+    async with open_bench(isolation=isolation, limits=Limits(open_files=64)) as bench:
+        result = await bench.run("files = [open('/dev/null') for _ in range(100)]")
+    assert is_refused_at(result, LimitHit("open_files", 64)), result
+
+
+async def test_a_files_size_is_bounded_and_told_by_name(open_bench: OpenBench, isolation: str):
+    fills = f"file = open('big', 'wb', buffering=0)\nfile.write(bytes({MEBIBYTE}))\n"
+    limits = Limits(file_bytes=MEBIBYTE)
+    async with open_bench(isolation=isolation, limits=limits) as bench:
+        filled = await bench.run(fills)
+        refused = await bench.run(fills + "file.write(b'x')")
+        killed = await bench.run(
+            "import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n" + fills + "file.write(b'x')"
+        )
+    assert filled.status is Status.OK, filled
+    assert is_refused_at(refused, LimitHit("file_size", MEBIBYTE)), refused
+    assert is_stopped_at(killed, LimitHit("file_size", MEBIBYTE)), killed
+    assert killed.signal == "SIGXFSZ"
+
+
 @pytest.mark.parametrize(
     "then",
     [
@@ -160,6 +181,21 @@ time.sleep(60)
     async with open_bench(isolation=isolation, limits=Limits(disk_bytes=50 * MEBIBYTE)) as bench:
         result = await bench.run(code)
     assert is_stopped_at(result, LimitHit("disk", 50 * MEBIBYTE)), result
+
+
+async def test_a_full_temporary_directory_is_told_by_name(open_bench: OpenBench):
+    code = "open('{}/big', 'wb').write(bytes(2 << 20))"
+    async with open_bench(limits=Limits(temporary_bytes=3 * MEBIBYTE)) as bench:
+        results = [await bench.run(code.format(place)) for place in ("/tmp", "/var/tmp", "/dev/shm")]
+    for result in results:
+        assert is_refused_at(result, LimitHit("temporary", MEBIBYTE)), result
+
+
+async def test_a_bound_that_a_program_copes_with_is_not_told(open_bench: OpenBench, isolation: str):
+    code = "files = []\ntry:\n    while True: files.append(open('/dev/null'))\nexcept OSError: files.clear()"
+    async with open_bench(isolation=isolation, limits=Limits(open_files=64)) as bench:
+        result = await bench.run(code)
+    assert (result.status, result.limit) == (Status.OK, None)
 
 
 # The queue

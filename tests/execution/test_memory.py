@@ -139,3 +139,21 @@ async def test_what_its_interpreter_imported_ahead_is_not_charged(
     assert (nothing.status, nothing.stdout) == (Status.OK, "1\n"), nothing
     assert (little.status, little.stdout) == (Status.OK, "3\n"), little
     assert is_told(much, 16), much
+
+
+async def test_an_allocation_that_can_not_be_is_a_memory_error_of_the_programs_own(
+    open_bench: OpenBench, isolation: str
+):
+    code = """
+try:
+    bytearray(10**13)
+except MemoryError:
+    print("went on")
+bytearray(10**13)
+"""
+    async with open_bench(isolation=isolation) as bench:
+        result = await bench.run(code)
+    assert (result.status, result.stdout) == (Status.ERROR, "went on\n")
+    assert result.error is not None
+    assert (result.error.type, result.error.line) == ("MemoryError", 6)
+    assert result.limit == Limits().hit("memory")

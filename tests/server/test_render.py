@@ -72,6 +72,22 @@ def test_a_lone_surrogate_is_replaced_wherever_it_is(given: Any, shown: Any):
             "The program was stopped at its output limit of 67108864 bytes.",
         ),
         (
+            result(Status.KILLED, limit=LimitHit("cpu", 120000, "EXECUTION_TIMEOUT_MS"), signal="SIGKILL"),
+            "The program was stopped at its cpu limit of 120000 ms; EXECUTION_TIMEOUT_MS raises it.",
+        ),
+        (
+            result(Status.KILLED, limit=LimitHit("processes", 512), signal="SIGKILL"),
+            "The program was stopped at its processes limit of 512, threads included.",
+        ),
+        (
+            result(Status.ERROR, error=FAILURE, limit=LimitHit("open_files", 1024), exit_code=1),
+            "Traceback ...\nModuleNotFoundError: ...\nHint: install it\nIts open_files limit is 1024.",
+        ),
+        (
+            result(Status.KILLED, signal="SIGBUS"),
+            "It was ended by SIGBUS: a file that it mapped has shrunk, or has no room, as in a full /dev/shm.",
+        ),
+        (
             result(stdout="a\n... 9 bytes left out ...\nz\n", stdout_truncated=True),
             "a\n... 9 bytes left out ...\nz\nstdout was cut in the middle; the whole is in execution://x1/stdout.",
         ),
@@ -108,6 +124,8 @@ def test_an_execution_has_the_keys_of_the_contract_and_leaves_out_what_is_not_th
     assert structured.keys() == always | {"exitCode", "signal", "error", "result", "limit"}
     assert structured["error"].keys() == {"type", "message", "traceback", "line", "hint"}
     assert structured["limit"] == {"name": "time", "value": 1, "setting": "timeoutMs"}
+    structured = render.execution(result(Status.KILLED, limit=LimitHit("disk", 1))).structured_content
+    assert structured["limit"] == {"name": "disk", "value": 1}
 
 
 def test_numbers_are_in_the_units_that_their_names_tell():

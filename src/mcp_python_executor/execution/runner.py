@@ -1,5 +1,6 @@
 """One execution, from admission to result: its turn, its deadline, its limits, its end however it comes."""
 
+import os
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import anyio.to_thread
 import structlog
 
 from mcp_python_executor.errors import Busy, EngineError
-from mcp_python_executor.execution import artifacts, hints
+from mcp_python_executor.execution import artifacts, hints, refusals
 from mcp_python_executor.execution.artifacts import Record, Records
 from mcp_python_executor.execution.metrics import Metrics
 from mcp_python_executor.execution.model import (
@@ -39,6 +40,8 @@ LOOK_SECONDS = 0.05
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - as the run sees them, each its own
 # The answer leaves before its run's directory is removed.
 _REMOVE_SECONDS = 0.05
+# A disk with less free has refused a program's write, whatever else had room.
+_FULL_DISK_BYTES = 1024 * 1024
 # After a run's last process is gone its pipes end at once; more means that something else holds them.
 _DRAIN_SECONDS = 2
 
@@ -48,7 +51,7 @@ class _Conduct:
 
     def __init__(self, engine: Engine, zygote: Zygote, worker: Worker, surroundings: Surroundings) -> None:
         limits = engine.limits
-        self.zygote, self.worker, self.limits = zygote, worker, limits
+        self.zygote, self.worker, self.limits, self._confinement = zygote, worker, limits, engine.confinement
         self.roots = {"work": worker.work, "output": surroundings.output or worker.output}
         self.began_ns = time.time_ns()
         self.began = time.perf_counter()
@@ -141,6 +144,15 @@ class _Conduct:
             return self.limits.hit("disk")
         return None
 
+    def refused_by(self, signal: str) -> LimitHit | None:
+        """The bound of ours that the program's own failure tells of; `signal` is what ended it."""
+        name = refusals.bound(self.report.error, signal)
+        is_ours = {
+            "processes": self._confinement.strict,
+            "temporary": bool(self._temporary) and not any(map(_is_full, self.roots.values())),
+        }
+        return self.limits.hit(name) if name and is_ours.get(name, True) else None
+
     def _too_much_output(self) -> None:
         self.stop(self.limits.hit("output"))
 
@@ -232,7 +244,7 @@ class Runner:
             result=conduct.report.result,
             files=files,
             pictures=conduct.report.images,
-            limit=conduct.limit,
+            limit=conduct.limit or conduct.refused_by(exit_.signal),
             isolation="strict" if self._zygotes.engine.confinement.strict else "none",
             duration_seconds=time.perf_counter() - conduct.began,
             cpu_seconds=max(exit_.cpu_seconds, conduct.cpu_seconds),
@@ -272,3 +284,11 @@ def _error(told: ReportedError | None, venv_name: str) -> ProgramError | None:
     if told is None:
         return None
     return ProgramError(told.type, told.message, told.traceback, told.line, hints.hint(told, venv_name))
+
+
+def _is_full(directory: Path) -> bool:
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _FULL_DISK_BYTES

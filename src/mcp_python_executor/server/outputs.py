@@ -63,12 +63,12 @@ class LimitOutput(Output):
     """The bound that was hit."""
 
     name: str
-    value: float = Field(description="in the unit of its setting")
-    setting: str = Field(description="the server's setting that raises it")
+    value: float = Field(description="ms of time and cpu, MB of memory, bytes of files and output, else a number")
+    setting: str | None = Field(None, description="the server's setting that raises it")
 
     @classmethod
     def of(cls, hit: LimitHit) -> "LimitOutput":
-        return cls(name=hit.name, value=hit.value, setting=hit.setting)
+        return cls(name=hit.name, value=hit.value, setting=hit.setting or None)
 
 
 class ExecutionOutput(Output):
@@ -84,7 +84,9 @@ class ExecutionOutput(Output):
     files: list[FileOutput]
     stdout_truncated: bool = Field(description="cut in the middle; execution://{executionId}/stdout holds all")
     stderr_truncated: bool = Field(description="cut in the middle; execution://{executionId}/stderr holds all")
-    limit: LimitOutput | None = None
+    limit: LimitOutput | None = Field(
+        None, description="the bound that it was stopped at, or that refused it something"
+    )
     venv_name: str
     execution_id: str
     duration_ms: float

@@ -26,7 +26,16 @@ from mcp_python_executor.venvs.model import Change, Package, PackageReport, Venv
 # A larger picture costs a model more than it can see in it, and some hosts refuse the whole answer.
 _INLINE_PICTURE_BYTES = MEBIBYTE
 
-_UNITS = {"time": " ms", "memory": " MB", "output": " bytes"}
+_UNITS = {
+    "time": " ms",
+    "cpu": " ms",
+    "memory": " MB",
+    "processes": ", threads included",
+    "file_size": " bytes",
+    "disk": " bytes",
+    "temporary": " bytes in each of /tmp, /var/tmp and /dev/shm",
+    "output": " bytes",
+}
 
 T = TypeVar("T")
 
@@ -116,17 +125,22 @@ def _ending(result: ExecutionResult) -> Iterable[str]:
         if result.error.hint:
             yield f"Hint: {result.error.hint}"
     if result.limit is not None:
-        yield _limit(result.limit)
+        yield _limit(result.limit, stopped=result.status is not Status.ERROR)
+    elif result.signal == "SIGBUS":
+        yield "It was ended by SIGBUS: a file that it mapped has shrunk, or has no room, as in a full /dev/shm."
     elif result.signal:
         yield f"The program was ended by {result.signal}."
     elif result.exit_code and result.error is None:
         yield f"The program exited with status {result.exit_code}."
 
 
-def _limit(hit: LimitHit) -> str:
-    unit = _UNITS.get(hit.name, "")
+def _limit(hit: LimitHit, *, stopped: bool) -> str:
+    """A program is stopped at a limit, or fails by itself where it is refused more."""
+    value = f"{hit.value:.0f}{_UNITS.get(hit.name, '')}"
     raised = f"; {hit.setting} raises it" if hit.setting else ""
-    return f"The program was stopped at its {hit.name} limit of {hit.value:.0f}{unit}{raised}."
+    if stopped:
+        return f"The program was stopped at its {hit.name} limit of {value}{raised}."
+    return f"Its {hit.name} limit is {value}{raised}."
 
 
 def _notes(result: ExecutionResult) -> Iterable[str]:
@@ -226,7 +240,7 @@ def health(value: Health) -> CallToolResult:
             *(f"Problem: {problem}" for problem in value.problems),
             f"Version: {value.version}, Python {value.python}, uv {value.uv}, up {value.uptime_seconds:.0f} s",
             *_isolation(value.isolation),
-            f"Limits: {_facts(value.limits)}",
+            f"Limits: {_facts({key: item for key, item in value.limits.items() if key != 'mechanisms'})}",
             f"Executions: {_facts(value.executions)}",
             f"Disk: {_facts(value.disk)}",
             *(f"Environment: {_facts(venv)}" for venv in value.venvs),
