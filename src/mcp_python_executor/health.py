@@ -3,15 +3,15 @@
 import platform
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
 import anyio.to_thread
 import psutil
+from pydantic import BaseModel, Field
 
-from mcp_python_executor.execution.runner import Runner
+from mcp_python_executor.execution.runner import LOOK_SECONDS, Runner
 from mcp_python_executor.limits import MEBIBYTE
 from mcp_python_executor.sandbox.probe import Walls
 from mcp_python_executor.settings import Isolation, Settings
@@ -22,14 +22,13 @@ from mcp_python_executor.venvs.operations import Venvs
 _LOW_DISK_BYTES = 1024 * MEBIBYTE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """The state of the server. `status` is `ok`, `degraded` or `failing`, and `problems` says why.
+class Health(BaseModel):
+    """The state of the server. `problems` says why it is not `ok`.
 
     The mappings are JSON-ready, keys in camelCase, times in milliseconds or ISO 8601, sizes in bytes unless named else.
     """
 
-    status: str
+    status: str = Field(description="ok, degraded or failing")
     problems: list[str]
     version: str
     uptime_seconds: float
@@ -39,7 +38,7 @@ class Health:
     limits: dict[str, Any]
     executions: dict[str, Any]
     disk: dict[str, Any]
-    venvs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    venvs: list[dict[str, Any]]
 
 
 async def examine(
@@ -73,7 +72,7 @@ async def examine(
         python=platform.python_version(),
         uv=version("uv"),
         isolation=_isolation(settings, walls),
-        limits=_limits(settings),
+        limits=_limits(settings, walls),
         executions={**_executions(runner), "memoryMb": await anyio.to_thread.run_sync(_memory_mb)},
         disk={"path": str(settings.venvs_base_path), "freeBytes": usage.free, "totalBytes": usage.total},
         venvs=[await _venv(venvs, venv, deep=bool(venv_name)) for venv in shown],
@@ -93,21 +92,35 @@ def _isolation(settings: Settings, walls: Walls) -> dict[str, Any]:
     }
 
 
-def _limits(settings: Settings) -> dict[str, Any]:
-    limits = settings.limits
+def _limits(settings: Settings, walls: Walls) -> dict[str, Any]:
+    """The value of each limit by its name, and under `mechanisms` what holds it."""
+    limits, confinement = settings.limits, walls.confinement
+    own_temporary = settings.isolation is Isolation.STRICT and confinement is not None and confinement.namespaces
+    watched = f"watched every {LOOK_SECONDS * 1000:.0f} ms over all processes of an execution, which is ended past it"
+    each = "rlimit of each process, which is refused more"
+    told: dict[str, tuple[float, str]] = {
+        "memoryMb": (settings.max_memory_mb, f"{watched}; what its interpreter imported ahead is not charged"),
+        "timeoutMs": (settings.execution_timeout_ms, "a deadline, at which an execution is ended"),
+        "cpuMs": (limits.wall_seconds * limits.busy_cores * 1000, watched),
+        "concurrentExecutions": (limits.concurrent, "more wait in order of arrival"),
+        "queuedExecutions": (limits.queued, "more are refused"),
+        "outputBytes": (limits.inline_output_bytes, "of each stream in a result, which is cut in the middle"),
+        "keptOutputBytes": (limits.kept_output_bytes, "of each stream in all, past which an execution is ended"),
+        "processes": (limits.processes, f"{watched}; threads count"),
+        "openFiles": (limits.open_files, each),
+        "fileBytes": (limits.file_bytes, each),
+        "diskBytes": (limits.disk_bytes, f"{watched}; what its directories hold, and what it writes in all"),
+        "temporaryBytes": (
+            limits.temporary_bytes,
+            "size of file systems in memory, a third for each of /tmp, /var/tmp and /dev/shm"
+            if own_temporary
+            else "not in use here: temporary files are on the disk and count there",
+        ),
+        "packageTimeoutMs": (settings.package_timeout_ms, "a deadline, at which a package operation is ended"),
+    }
     return {
-        "memoryMb": settings.max_memory_mb,
-        "timeoutMs": settings.execution_timeout_ms,
-        "concurrentExecutions": limits.concurrent,
-        "queuedExecutions": limits.queued,
-        "outputBytes": limits.inline_output_bytes,
-        "keptOutputBytes": limits.kept_output_bytes,
-        "processes": limits.processes,
-        "openFiles": limits.open_files,
-        "fileBytes": limits.file_bytes,
-        "diskBytes": limits.disk_bytes,
-        "temporaryBytes": limits.temporary_bytes,
-        "packageTimeoutMs": settings.package_timeout_ms,
+        **{name: value for name, (value, _) in told.items()},
+        "mechanisms": {name: mechanism for name, (_, mechanism) in told.items()},
     }
 
 

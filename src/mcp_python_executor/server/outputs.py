@@ -1,7 +1,6 @@
 """What the tools return, as `structuredContent`: the models behind the published output schemas."""
 
 from datetime import datetime
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -228,33 +227,9 @@ class DeletionOutput(Output):
     deleted: bool
 
 
-class HealthOutput(Output):
+class HealthOutput(Output, Health):
     """The state of the server and of its environments."""
-
-    status: str = Field(description="ok, degraded or failing")
-    problems: list[str]
-    version: str
-    uptime_seconds: float
-    python: str
-    uv: str
-    isolation: dict[str, Any]
-    limits: dict[str, Any]
-    executions: dict[str, Any]
-    venvs: list[dict[str, Any]]
-    disk: dict[str, Any]
 
     @classmethod
     def of(cls, health: Health) -> "HealthOutput":
-        return cls(
-            status=health.status,
-            problems=health.problems,
-            version=health.version,
-            uptime_seconds=health.uptime_seconds,
-            python=health.python,
-            uv=health.uv,
-            isolation=health.isolation,
-            limits=health.limits,
-            executions=health.executions,
-            venvs=health.venvs,
-            disk=health.disk,
-        )
+        return cls(**dict(health))
