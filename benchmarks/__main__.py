@@ -1,7 +1,8 @@
 """`python -m benchmarks` prints a table: calls through a connected client against plain processes of the same work.
 
 The floor of a program is a bare start of the environment's own interpreter (`python -I -c CODE`); the floor of an
-install is raw uv (`uv venv` and `uv pip install`) with a cache of the same contents.
+install is raw uv (`uv venv` and `uv pip install`) with a cache of the same contents; the floor of the walls is the
+same call to a second server, which runs plain processes (ISOLATION=none).
 """
 
 import argparse
@@ -50,6 +51,9 @@ VENV = "bench"
 # An environment that exists already would be installed in no time: each round asks for numpy and another few of these.
 SMALL = ("idna", "six", "toml", "wcwidth", "zipp")
 
+# A server forks its next worker behind an answer: until then the other one's call would be measured with it.
+_REFILL_SECONDS = 0.1
+
 
 class Bench:
     """A connected client and the floors that belong to it, in a directory of their own."""
@@ -65,6 +69,10 @@ class Bench:
         result = await self._client.call_tool(tool, arguments)
         if result.is_error:
             raise SystemExit(f"{tool} failed: {result.content}")
+
+    async def execute(self, code: str) -> None:
+        """Runs a program by the tool."""
+        await self.call("execute_python", code=code, venvName=VENV)
 
     async def settled(self) -> None:
         """Returns when the environment's modules are compiled, which goes on behind an install and takes the cores."""
@@ -82,7 +90,7 @@ class Bench:
         code, mark = PROGRAMS[name]
 
         async def work(_: int) -> None:
-            await self.call("execute_python", code=code, venvName=VENV)
+            await self.execute(code)
 
         async def floor(_: int) -> None:
             self.run(self._python, "-I", "-c", code)
@@ -102,6 +110,24 @@ class Bench:
             await once.floor(number)
 
         return Case("print(1) twice", work, floor, rounds, warm_up=10)
+
+    def walls(self, plain: "Bench", calls: int, rounds: int) -> Case:
+        """What the walls cost calls in a row: the same ones to a server that puts up none.
+
+        The first finds a worker that was forked ahead, its walls up; each of the others waits for one.
+        """
+        code, _ = PROGRAMS["print(1)"]
+
+        async def work(_: int) -> None:
+            for _ in range(calls):
+                await self.execute(code)
+
+        async def floor(_: int) -> None:
+            for _ in range(calls):
+                await plain.execute(code)
+
+        name = "walls" if calls == 1 else f"walls, {calls} calls"
+        return Case(name, work, floor, rounds, warm_up=10, rest=_REFILL_SECONDS)
 
     def install(self, rounds: int) -> Case:
         """numpy into an environment that does not exist yet, by the tool and by uv."""
@@ -134,18 +160,28 @@ async def main(rounds: int, installs: int) -> None:
     """Measures every case and prints its row as it is known."""
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
         directory = Path(name)
-        settings = {"VENVS_BASE_PATH": str(directory / "venvs"), "LOG_LEVEL": "error"}
-        server = StdioServerParameters(
-            command=sys.executable, args=["-m", "mcp_python_executor"], env=os.environ | settings
-        )
-        async with Client(server) as client:
-            bench = Bench(client, directory)
+        async with (
+            Client(server(directory)) as client,
+            Client(server(directory, "--isolation", "none")) as plain_client,
+        ):
+            bench, plain = Bench(client, directory), Bench(plain_client, directory)
             await bench.call("install_packages", packages=["numpy", "pandas", "matplotlib"], venvName=VENV)
             await bench.settled()
             print(f"{'':16} {'median':>10} {'floor':>10} {'ratio':>7} {'mark':>6}")
-            programs = [bench.program(program, rounds) for program in PROGRAMS]
-            for case in (*programs, bench.twice(rounds), bench.empty_call(rounds), bench.install(installs)):
+            first, *others = [bench.program(program, rounds) for program in PROGRAMS]
+            # Before the one server learns what to import ahead, and the other does not.
+            walls = (bench.walls(plain, 1, rounds), bench.walls(plain, 2, rounds))
+            several = (bench.twice(rounds), bench.empty_call(rounds), bench.install(installs))
+            for case in (first, *walls, *others, *several):
                 print(row(case, await measure(case)), flush=True)
+
+
+def server(directory: Path, *flags: str) -> StdioServerParameters:
+    """A server whose environments are below `directory`."""
+    settings = {"VENVS_BASE_PATH": str(directory / "venvs"), "LOG_LEVEL": "error"}
+    return StdioServerParameters(
+        command=sys.executable, args=["-m", "mcp_python_executor", *flags], env=os.environ | settings
+    )
 
 
 def row(case: Case, figures: Figures) -> str:

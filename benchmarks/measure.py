@@ -5,13 +5,18 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import anyio
+
 Step = Callable[[int], Awaitable[None]]
 """Does the work once; is told which round it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Something to measure. `mark` is the ratio to its floor that it has to keep, where there is one."""
+    """Something to measure. `mark` is the ratio to its floor that it has to keep, where there is one.
+
+    `rest` are seconds before each step, for what goes on behind the answer to the step before it.
+    """
 
     name: str
     work: Step
@@ -19,6 +24,7 @@ class Case:
     rounds: int
     warm_up: int
     mark: float | None = None
+    rest: float = 0
 
 
 @dataclass(slots=True)
@@ -39,6 +45,7 @@ async def measure(case: Case) -> Figures:
     figures = Figures()
     for number in range(case.warm_up + case.rounds):
         for step, seconds in ((case.floor, figures.floor), (case.work, figures.work)):
+            await anyio.sleep(case.rest)
             began = time.perf_counter()
             await step(number)
             if number >= case.warm_up:
