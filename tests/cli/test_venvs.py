@@ -6,6 +6,7 @@ import platform
 import pty
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,20 @@ def test_packages_come_and_go_and_come_back(command: Command, made: str):
     ]
     removed = json.loads(command("venv", "uninstall", made, "six", "--json").stdout)
     assert [one["name"] for one in removed["removed"]] == ["six"]
+    assert command("venv", "rollback", made).stdout.startswith("+ six ")
+    assert command("run", "--venv", made, "-c", "import six").returncode == 0
+
+
+def test_an_environment_whose_files_are_gone_is_repaired(command: Command, environment: dict[str, str], made: str):
+    command("venv", "install", made, "six")
+    marker = Path(environment["VENVS_BASE_PATH"], made, "bin", "python")
+    marker.parent.chmod(0o755)
+    marker.unlink()
+    assert "broken" in command("venv", "list").stdout
+    repaired = command("venv", "repair", made)
+    assert repaired.returncode == 0, repaired.stderr
+    assert repaired.stdout.startswith("repaired terminal: Python ")
+    assert command("run", "--venv", made, "-c", "import six").returncode == 0
 
 
 def test_the_default_environment_is_not_deleted_by_mistake(command: Command):
@@ -68,6 +83,7 @@ def test_the_default_environment_is_not_deleted_by_mistake(command: Command):
         (["create", "../up"], "can't name an environment"),
         (["install", NAME, "-r", "x"], "unrecognized arguments"),
         (["install", NAME, "--", "-r"], "is an option"),
+        (["create", "other", "--python", "/no/such/python"], "is no file"),
         (["packages", "nowhere"], "does not exist"),
     ],
 )

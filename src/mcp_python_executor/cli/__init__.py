@@ -134,6 +134,8 @@ def _define_venv(venv: _Parser) -> None:
         change = define(name, name, "NAME PACKAGE...", meaning)
         change.add_argument("packages", nargs="+", metavar="PACKAGE", help="such as numpy or 'pandas[excel]>=2'")
     define("packages", "packages", "NAME", "list what is installed in an environment")
+    define("rollback", "rollback", "NAME", "return to what an environment was before its last change")
+    define("repair", "repair", "NAME", "rebuild a broken environment from what is written down of it")
 
 
 def _define_doctor(doctor: _Parser) -> None:

@@ -48,6 +48,8 @@ def listing(options: argparse.Namespace) -> int:
 def create(options: argparse.Namespace) -> int:
     """Makes an environment."""
     python = Path(options.python).absolute() if options.python else None
+    if python is not None and not python.is_file():
+        raise InvalidArgument(f"{options.python!r} is no file; name the interpreter to make it from by its path")
 
     async def ask(venvs: Venvs, _: Listener) -> _Answer:
         asked = {"description": options.description, "python_version": options.python_version}
@@ -103,6 +105,24 @@ def packages(options: argparse.Namespace) -> int:
         rows = [("NAME", "VERSION", "REQUESTED")]
         rows += [(one.name, one.version, "yes" if one.requested else "") for one in found]
         return _columns(rows), PackagesOutput(venv_name=options.name, packages=found)
+
+    return _change(options, ask)
+
+
+def rollback(options: argparse.Namespace) -> int:
+    """Returns to what an environment was before its last change."""
+
+    async def ask(venvs: Venvs, listener: Listener) -> _Answer:
+        return _changes(await venvs.rollback(options.name, listener=listener))
+
+    return _change(options, ask)
+
+
+def repair(options: argparse.Namespace) -> int:
+    """Rebuilds a broken environment from what is written down of it."""
+
+    async def ask(venvs: Venvs, listener: Listener) -> _Answer:
+        return _one("repaired", await venvs.repair(options.name, listener=listener))
 
     return _change(options, ask)
 
