@@ -89,6 +89,16 @@ class Mirror:
             write(content[len(content) // 2 :])
 
 
+@dataclass
+class Offer:
+    """What there is to download: its version, uv's name for it, the mirror that has it, and the way there."""
+
+    version: str
+    key: str
+    mirror: Mirror
+    environment: dict[str, str]
+
+
 @contextmanager
 def served(archive: Path) -> Generator[Mirror]:
     """A mirror of `archive` on this machine, while the block runs."""

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,14 @@ import pytest
 
 from mcp_python_executor.sandbox import bubblewrap
 from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.venvs import pythons
 from mcp_python_executor.venvs.model import Package
 from mcp_python_executor.venvs.operations import Venvs, open_venvs
+from mcp_python_executor.venvs.pythons import Interpreter
 from mcp_python_executor.venvs.records import GenerationRecord, write_generation, write_packages
 from mcp_python_executor.venvs.store import Store
-from mcp_python_executor.venvs.uv import Confine
+from mcp_python_executor.venvs.uv import Confine, Uv
+from tests.venvs.archives import Offer, listing, pack, served
 
 BUBBLEWRAP = shutil.which("bwrap")
 # Small, pure Python, without dependencies: what most tests install.
@@ -78,6 +81,42 @@ async def venvs(opened: Open) -> AsyncGenerator[Venvs]:
 def store(tmp_path: Path) -> Store:
     """An empty store."""
     return Store.open(tmp_path / "venvs")
+
+
+@pytest.fixture(scope="session")
+def spare(tmp_path_factory: pytest.TempPathFactory) -> Interpreter:
+    """An interpreter of this machine that is not found when its user's home is another."""
+    directory = tmp_path_factory.mktemp("spare")
+    find = partial(anyio.run, Uv.found(directory, {}, no_walls).pythons)
+    (directory / "cache").mkdir()
+    always = {pythons.default().minor, *(found.minor for found in find(pythons.directories(directory)))}
+    spare = [found for found in find(pythons.directories(Path.home())) if found.minor not in always]
+    if not spare:
+        why = "needs a Python in ~/.pyenv or of uv's, of a minor version that neither the system nor these tests use"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
+    return spare[0]
+
+
+@pytest.fixture(scope="session")
+def archive(spare: Interpreter, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    archive = tmp_path_factory.mktemp("archive") / "python.tar.gz"
+    pack(spare, archive)
+    return archive
+
+
+@pytest.fixture
+def offer(spare: Interpreter, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Offer]:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    known = tmp_path / "downloads.json"
+    key = listing(spare, known)
+    with served(archive) as mirror:
+        mirror.may_go_on.set()
+        way = {
+            "UV_PYTHON_INSTALL_MIRROR": mirror.url,
+            "UV_PYTHON_DOWNLOADS_JSON_URL": str(known),
+            "UV_HTTP_RETRIES": "0",
+        }
+        yield Offer(spare.version, key, mirror, {**os.environ, **way})
 
 
 def make_generation(store: Store, name: str, *, python: str = "/bin/sh") -> str:

@@ -1,7 +1,7 @@
 """A server that does one operation and is killed at its n-th step: before a file below the base path is made, renamed
 or removed, or a process started. With a step of -1 it lives. Prints `begin`, then how many steps there were.
 
-Arguments: base path, operation, step, the bubblewrap to use or nothing.
+Arguments: base path, operation, step, the bubblewrap to use or nothing, the version of Python to download.
 """
 
 import os
@@ -53,6 +53,9 @@ async def _operate(venvs: Venvs) -> None:
         "uninstall": lambda: venvs.uninstall("lab", "six"),
         "delete": lambda: venvs.delete("lab"),
         "describe": lambda: venvs.describe("lab", "changed"),
+        "rollback": lambda: venvs.rollback("lab"),
+        "repair": lambda: venvs.repair("lab"),
+        "download": lambda: venvs.create("made", python_version=sys.argv[5]),
     }
     await operations[_OPERATION]()
     await venvs.tidy()

@@ -1,22 +1,28 @@
 """What holds of a store after any kill and any race."""
 
+import tomllib
 from pathlib import Path
 
 import anyio
 
-from mcp_python_executor.venvs import plain
+from mcp_python_executor.venvs import plain, project
 from mcp_python_executor.venvs.operations import Venvs
+from mcp_python_executor.venvs.records import read_generation
 from mcp_python_executor.venvs.store import Store
 
 
 async def each_holds_what_it_says(venvs: Venvs, base: Path) -> None:
-    """Every listed environment runs code, and has what its record says: no less, no more."""
-    for venv in await venvs.list():
-        assert venv.problem == ""
-        installed = [(package.name, package.version) for package in plain.packages(base / venv.name)]
-        assert installed == [(package.name, package.version) for package in await venvs.packages(venv.name)]
-        modules = ", ".join(["sys", *(name for name, _ in installed)])
-        async with venvs.lease(venv.name) as generation:
+    """Every listed environment runs code, and has what its lock and its record say: no less, no more."""
+    for name in await venvs.names():
+        venv = await venvs.get(name)
+        assert (venv.problem, venv.drift) == ("", "")
+        installed = [(package.name, package.version) for package in plain.packages(base / name)]
+        assert installed == [(package.name, package.version) for package in await venvs.packages(name)]
+        assert len(installed) == venv.package_count
+        if venv.path.is_symlink():
+            assert dict(installed) == _locked(venv.path)
+        modules = ", ".join(["sys", *(module for module, _ in installed)])
+        async with venvs.lease(name) as generation:
             await anyio.run_process([generation.python, "-I", "-c", f"import {modules}"])
 
 
@@ -29,14 +35,29 @@ async def all_is_tidy(venvs: Venvs, base: Path) -> None:
     assert _left_over(base) == set()
 
 
+def _locked(generation: Path) -> dict[str, str]:
+    lock = tomllib.loads(project.lock_text(generation))
+    return {
+        package["name"]: package["version"] for package in lock.get("package", []) if "virtual" not in package["source"]
+    }
+
+
 def _left_over(base: Path) -> set[Path]:
     store = Store(base)
     names = set(store.names())
-    named = {store.current(name) for name in names}
+    kept: set[str | None] = set()
     for name in names:
-        if record := store.venv_record(name):
-            named |= set(record.history)
-    left = {path for path in store.generations.iterdir() if path.name not in named}
-    left |= {path for name in ("tmp", "trash") for path in (store.root / name).iterdir()}
+        kept.add(current := store.current(name))
+        if current and (record := store.venv_record(name)):
+            kept.update(record.past(current))
+    made = [record for path in store.generations.iterdir() if (record := read_generation(path))]
+    kept.update(
+        python.name
+        for python in store.pythons.iterdir()
+        if any(Path(record.base_python).is_relative_to(python) for record in made)
+    )
+    directories = (store.generations, store.blueprints, store.pythons, store.leases)
+    left = {path for directory in directories for path in directory.iterdir() if path.name not in kept}
+    left |= {*store.tmp.iterdir(), *store.trash.iterdir(), *store.cache.glob(".tmp*")}
     left |= {path for path in store.locks.iterdir() if path.name not in names}
     return left | {path for path in store.venvs.iterdir() if path.name.removesuffix(path.suffix) not in names}

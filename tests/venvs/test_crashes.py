@@ -5,48 +5,146 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import venv as standard
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import pytest
 
+from mcp_python_executor.venvs import plain
+from mcp_python_executor.venvs.files import remove_tree
+from mcp_python_executor.venvs.model import VenvStatus
+from mcp_python_executor.venvs.operations import Venvs
+from tests.venvs.archives import Offer
 from tests.venvs.conftest import BUBBLEWRAP, Open
 from tests.venvs.invariants import all_is_tidy, each_holds_what_it_says
 
 pytestmark = pytest.mark.anyio
 
 _PROGRAM = Path(__file__).parent / "dies_at_step.py"
-# Each with the packages that the environment 'lab' may have afterwards, None for no such environment.
-_OPERATIONS: dict[str, list[list[str] | None]] = {
-    "create": [["six"]],
-    "install": [["six"], ["iniconfig", "six"]],
-    "install_new": [["six"]],
-    "uninstall": [["six"], []],
-    "delete": [["six"], None],
-    "describe": [["six"]],
+
+Prepare = Callable[[Venvs, Path], Awaitable[None]]
+
+
+async def _with_six(venvs: Venvs, _base: Path) -> None:
+    await venvs.install("lab", "six")
+
+
+async def _with_a_past(venvs: Venvs, _base: Path) -> None:
+    await venvs.install("lab", "six")
+    await venvs.install("lab", "iniconfig")
+
+
+async def _without_files(venvs: Venvs, base: Path) -> None:
+    await venvs.install("lab", "six")
+    await venvs.tidy()
+    remove_tree((base / "lab").resolve())
+
+
+async def _without_marker(venvs: Venvs, base: Path) -> None:
+    await venvs.install("lab", "six")
+    await venvs.tidy()
+    (base / "lab").chmod(0o700)
+    (base / "lab" / "generation.json").unlink()
+
+
+async def _changed_by_hand(venvs: Venvs, base: Path) -> None:
+    await venvs.install("lab", "six")
+    await venvs.tidy()
+    (packages,) = plain.site_packages(base / "lab")
+    packages.chmod(0o700)
+    (packages / "mine-1.0.dist-info").mkdir()
+
+
+async def _plain(venvs: Venvs, base: Path) -> None:
+    await venvs.install("from", "six")
+    standard.create(base / "lab", symlinks=True)
+    (source,), (target,) = plain.site_packages(base / "from"), plain.site_packages(base / "lab")
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    await venvs.delete("from")
+
+
+async def _plain_without_interpreter(venvs: Venvs, base: Path) -> None:
+    await _plain(venvs, base)
+    for link in (base / "lab" / "bin").glob("python*"):
+        link.unlink()
+        link.symlink_to("/gone/bin/python3")
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What is there before an operation, and the packages that 'lab' may have after it; None: there is no 'lab'."""
+
+    operation: str
+    prepare: Prepare
+    allowed: Sequence[list[str] | None]
+
+
+_CASES = {
+    "create": _Case("create", _with_six, [["six"]]),
+    "install": _Case("install", _with_six, [["six"], ["iniconfig", "six"]]),
+    "install_new": _Case("install_new", _with_six, [["six"]]),
+    "uninstall": _Case("uninstall", _with_six, [["six"], []]),
+    "delete": _Case("delete", _with_six, [["six"], None]),
+    "describe": _Case("describe", _with_six, [["six"]]),
+    "rollback": _Case("rollback", _with_a_past, [["iniconfig", "six"], ["six"]]),
+    "repair without files": _Case("repair", _without_files, [["six"]]),
+    "repair without marker": _Case("repair", _without_marker, [["six"]]),
+    "repair by hand": _Case("repair", _changed_by_hand, [["six"]]),
+    "repair plain": _Case("repair", _plain_without_interpreter, [["six"]]),
+    "adopt": _Case("install", _plain, [["six"], ["iniconfig", "six"]]),
 }
 
 
-@pytest.fixture
-async def started(opened: Open, base: Path) -> Path:
-    """A base path with the environment 'lab', in which six is."""
+class _Pristine:
+    """A base path as it is before an operation, laid anew for each kill."""
+
+    def __init__(self, base: Path, offer: Offer | None = None) -> None:
+        self.base = base
+        self._kept = base.with_name("pristine")
+        self._environment = offer.environment if offer else None
+        self._version = offer.version if offer else ""
+        base.rename(self._kept)
+
+    def lay(self) -> None:
+        if self.base.exists():
+            remove_tree(self.base)
+        shutil.copytree(self._kept, self.base, symlinks=True, copy_function=os.link)
+
+    def command(self, operation: str, step: int) -> list[str]:
+        return [sys.executable, str(_PROGRAM), str(self.base), operation, str(step), BUBBLEWRAP or "", self._version]
+
+    def run(self, operation: str, step: int) -> tuple[int, int]:
+        """Exit status, and how many steps there were, of a server that does `operation` and dies at `step`."""
+        command = self.command(operation, step)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=self._environment)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        return done.returncode, int(done.stdout.removeprefix("begin\n") or 0)
+
+    def steps(self, operation: str) -> Iterator[int]:
+        """Every step of `operation`, found out by doing it."""
+        self.lay()
+        _, steps = self.run(operation, -1)
+        assert steps > 0
+        yield from range(steps)
+
+
+async def _prepared(opened: Open, base: Path, prepare: Prepare) -> _Pristine:
     async with opened() as venvs:
-        await venvs.install("lab", "six")
-    return base
+        await prepare(venvs, base)
+        await venvs.tidy()
+    return await anyio.to_thread.run_sync(_Pristine, base)
 
 
-def _run(base: Path, operation: str, step: int) -> tuple[int, int]:
-    """Exit status, and how many steps there were, of a server that does `operation` and dies at `step`."""
-    walls = BUBBLEWRAP or ""
-    command = [sys.executable, str(_PROGRAM), str(base), operation, str(step), walls]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode, int(done.stdout.removeprefix("begin\n") or 0)
-
-
-async def _check(opened: Open, base: Path, allowed: list[list[str] | None]) -> None:
+async def _check(opened: Open, base: Path, allowed: Sequence[list[str] | None]) -> None:
     async with opened() as venvs:
+        for venv in await venvs.list():
+            # Only what was broken before may be so: it can still be repaired.
+            if venv.status is VenvStatus.BROKEN or (await venvs.get(venv.name)).drift:
+                assert allowed == [["six"]]
+                await venvs.repair(venv.name)
         await all_is_tidy(venvs, base)
         await each_holds_what_it_says(venvs, base)
         names = await venvs.names()
@@ -54,48 +152,47 @@ async def _check(opened: Open, base: Path, allowed: list[list[str] | None]) -> N
         assert found in allowed
 
 
-def _steps(base: Path, operation: str) -> Iterator[int]:
-    """Every step of `operation`, found out by doing it on a copy."""
-    copy = base.with_name("counted")
-    shutil.copytree(base, copy, symlinks=True, copy_function=os.link)
-    _, steps = _run(copy, operation, -1)
-    assert steps > 0
-    yield from range(steps)
-
-
-@pytest.mark.parametrize("operation", _OPERATIONS)
+@pytest.mark.parametrize("case", _CASES.values(), ids=_CASES)
 async def test_a_kill_at_any_step_leaves_the_old_or_the_new(
-    opened: Open, started: Path, operation: str, sample: Callable[[list[int], int], list[int]]
+    opened: Open, base: Path, case: _Case, sample: Callable[[list[int], int], list[int]]
 ):
-    pristine = started.with_name("pristine")
-    await anyio.to_thread.run_sync(lambda: started.rename(pristine))
+    pristine = await _prepared(opened, base, case.prepare)
     statuses: list[int] = []
-    for step in sample(list(_steps(pristine, operation)), 4):
-        shutil.rmtree(started, ignore_errors=True)
-        shutil.copytree(pristine, started, symlinks=True, copy_function=os.link)
-        status, _ = await anyio.to_thread.run_sync(_run, started, operation, step)
+    for step in sample(list(pristine.steps(case.operation)), 3):
+        await anyio.to_thread.run_sync(pristine.lay)
+        status, _ = await anyio.to_thread.run_sync(pristine.run, case.operation, step)
         statuses.append(status)
-        await _check(opened, started, _OPERATIONS[operation])
+        await _check(opened, base, case.allowed)
     # What goes on behind an operation is not the same each time: the last steps may not be reached.
     assert -signal.SIGKILL in statuses
 
 
-@pytest.mark.parametrize("operation", ["install", "install_new", "uninstall"])
-async def test_a_kill_at_any_moment_leaves_the_old_or_the_new(
-    opened: Open, started: Path, operation: str, sample: Callable[[list[int], int], list[int]]
+async def test_a_kill_at_any_step_of_a_download_leaves_a_whole_interpreter_or_none(
+    opened: Open, base: Path, offer: Offer, sample: Callable[[list[int], int], list[int]]
 ):
-    pristine = started.with_name("pristine")
-    await anyio.to_thread.run_sync(lambda: started.rename(pristine))
-    for hundredth in sample(list(range(0, 80, 1)), 3):
-        shutil.rmtree(started, ignore_errors=True)
-        shutil.copytree(pristine, started, symlinks=True, copy_function=os.link)
-        await _killed_after(started, operation, hundredth / 100)
-        await _check(opened, started, _OPERATIONS[operation])
+    async with opened() as venvs:
+        await _with_six(venvs, base)
+    pristine = await anyio.to_thread.run_sync(_Pristine, base, offer)
+    for step in sample(list(pristine.steps("download")), 3):
+        await anyio.to_thread.run_sync(pristine.lay)
+        await anyio.to_thread.run_sync(pristine.run, "download", step)
+        await _check(opened, base, [["six"]])
 
 
-async def _killed_after(base: Path, operation: str, seconds: float) -> None:
-    """A server that does `operation` is killed so long after it began, whatever it is at then."""
-    command = [sys.executable, str(_PROGRAM), str(base), operation, "-1", BUBBLEWRAP or ""]
+@pytest.mark.parametrize("name", ["install", "install_new", "uninstall", "repair without files", "adopt"])
+async def test_a_kill_at_any_moment_leaves_the_old_or_the_new(
+    opened: Open, base: Path, name: str, sample: Callable[[list[int], int], list[int]]
+):
+    case = _CASES[name]
+    pristine = await _prepared(opened, base, case.prepare)
+    for hundredth in sample(list(range(0, 80, 1)), 2):
+        await anyio.to_thread.run_sync(pristine.lay)
+        await _killed_after(pristine.command(case.operation, -1), hundredth / 100)
+        await _check(opened, base, case.allowed)
+
+
+async def _killed_after(command: Sequence[str], seconds: float) -> None:
+    """A server is killed so long after it began, whatever it is at then."""
     async with await anyio.open_process(command, stderr=subprocess.STDOUT) as server:
         assert server.stdout
         assert await server.stdout.receive(6) == b"begin\n"

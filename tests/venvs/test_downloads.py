@@ -1,8 +1,6 @@
 """Interpreters that are downloaded where none on the machine fits: by real uv, from a mirror on this machine."""
 
-import os
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,60 +9,13 @@ import pytest
 
 from mcp_python_executor.errors import InvalidArgument
 from mcp_python_executor.sandbox.policy import Policy
-from mcp_python_executor.venvs import pythons
 from mcp_python_executor.venvs.pythons import Interpreter
-from mcp_python_executor.venvs.uv import Confine, Uv
-from tests.venvs.archives import Mirror, listing, pack, served
-from tests.venvs.conftest import Open, no_walls
+from mcp_python_executor.venvs.uv import Confine
+from tests.venvs.archives import Offer, listing
+from tests.venvs.conftest import Open
 from tests.venvs.invariants import all_is_tidy, each_holds_what_it_says
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="session")
-def spare(tmp_path_factory: pytest.TempPathFactory) -> Interpreter:
-    """An interpreter of this machine that is not found when its user's home is another."""
-    directory = tmp_path_factory.mktemp("spare")
-    find = partial(anyio.run, Uv.found(directory, {}, no_walls).pythons)
-    (directory / "cache").mkdir()
-    always = {pythons.default().minor, *(found.minor for found in find(pythons.directories(directory)))}
-    spare = [found for found in find(pythons.directories(Path.home())) if found.minor not in always]
-    if not spare:
-        why = "needs a Python in ~/.pyenv or of uv's, of a minor version that neither the system nor these tests use"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
-    return spare[0]
-
-
-@pytest.fixture(scope="session")
-def archive(spare: Interpreter, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    archive = tmp_path_factory.mktemp("archive") / "python.tar.gz"
-    pack(spare, archive)
-    return archive
-
-
-@dataclass
-class Offer:
-    """What there is to download: its version, uv's name for it, the mirror that has it, and the way there."""
-
-    version: str
-    key: str
-    mirror: Mirror
-    environment: dict[str, str]
-
-
-@pytest.fixture
-def offer(spare: Interpreter, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Offer]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    known = tmp_path / "downloads.json"
-    key = listing(spare, known)
-    with served(archive) as mirror:
-        mirror.may_go_on.set()
-        way = {
-            "UV_PYTHON_INSTALL_MIRROR": mirror.url,
-            "UV_PYTHON_DOWNLOADS_JSON_URL": str(known),
-            "UV_HTTP_RETRIES": "0",
-        }
-        yield Offer(spare.version, key, mirror, {**os.environ, **way})
 
 
 def _minor(version: str) -> str:

@@ -58,14 +58,18 @@ class Interpreters:
             InvalidArgument: there is none and none can be downloaded; says what to install.
             PackageError: they can't be looked for.
         """
+        default = pythons.default()
+        if (had.python, had.minor) == (default.python, default.minor):
+            yield default  # perhaps updated in its place since
+            return
         with ExitStack() as held:
             while True:
                 beside = await self._uv.pythons([had.python.parent] if had.python.exists() else [])
-                others = [pythons.default(), *beside, *await self._machines(again=True), *self._downloads.there()]
-                closest = pythons.closest(had, others)
+                if (had.python, had.minor) not in [(other.python, other.minor) for other in beside]:
+                    beside += [default, *await self._machines(again=True), *self._downloads.there()]
+                closest = pythons.closest(had, beside)
                 if closest is None:
-                    accepted = pythons.specifiers(had.minor)
-                    closest = await self._download(had.minor, accepted, others, held, listener)
+                    closest = await self._download(had.minor, pythons.specifiers(had.minor), beside, held, listener)
                 if self._downloads.hold(closest, held):
                     break
             yield closest
@@ -109,6 +113,11 @@ def of_generation(record: GenerationRecord) -> Interpreter:
     default = pythons.default()
     if str(default.python) == record.base_python:
         return default  # perhaps updated in its place since
+    return as_recorded(record)
+
+
+def as_recorded(record: GenerationRecord) -> Interpreter:
+    """The interpreter that a generation was made from, as it was then."""
     return Interpreter(Path(record.base_python), record.python_version, Path(record.base_prefix), record.implementation)
 
 

@@ -5,7 +5,7 @@ from mcp_python_executor.venvs import plain
 from mcp_python_executor.venvs.adoption import adopt
 from mcp_python_executor.venvs.building import Builder, tell
 from mcp_python_executor.venvs.changes import Changes
-from mcp_python_executor.venvs.interpreters import Interpreters, of_generation
+from mcp_python_executor.venvs.interpreters import Interpreters, as_recorded
 from mcp_python_executor.venvs.records import VenvRecord, read_generation
 from mcp_python_executor.venvs.store import Store
 from mcp_python_executor.venvs.uv import Listener
@@ -34,7 +34,7 @@ class Repair:
             raise StoreError(f"venv {name!r} can't be repaired: {self._store.problem(name)}")
         try:
             async with (
-                self._interpreters.again(of_generation(made), listener=listener) as interpreter,
+                self._interpreters.again(as_recorded(made), listener=listener) as interpreter,
                 self._builder.again(blueprint, interpreter, listener=listener) as after,
             ):
                 if after.id == current:  # its files are where its link leads

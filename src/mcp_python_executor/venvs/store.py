@@ -152,12 +152,10 @@ class Store:
         way_out = "delete it with delete_venv, create it again and install what it needs"
         if self._may_be_repaired(name):
             way_out = f"repair it in a terminal with `mcp-python-executor venv repair {name}`, or {way_out}"
-        current = self.current(name)
-        record = self.record(current) if current else None
-        if current and (record is None or Path(record.base_python).exists()):
+        current, python = self.current(name), self.base / name / "bin" / "python"
+        if not python.is_symlink() or (current and self.record(current) is None):
             return f"its files are gone; {way_out}"
-        gone = f" {record.base_python!r}" if record else ""
-        return f"the Python{gone} that it was made from is gone; {way_out}"
+        return f"the Python {str(python.resolve())!r} that it was made from is gone; {way_out}"
 
     def switch(self, name: str, generation: str) -> None:
         """Make `name` name `generation`, lasting: the commit of every operation."""
