@@ -42,7 +42,7 @@ class Catalog:
             is_default=name == self.default_name,
             path=self._store.base / name,
             python_version=generation.python_version if generation else "",
-            package_count=self._package_count(name) if generation else 0,
+            package_count=self._package_count(generation) if generation else 0,
             created_at=record.created_at,
             last_used_at=self._store.last_used(name),
             status=status,
@@ -73,11 +73,9 @@ class Catalog:
         """The generation that `name` is in, then those it may return to, the one it left last first."""
         current = self._store.current(name)
         if current is None:
-            here = self._store.generation(name)
-            there = [here] if here else []
-            return [
-                GenerationSummary(one.id, True, one.python_version, self._package_count(name), None) for one in there
-            ]
+            if (here := self._store.generation(name)) is None:
+                return []
+            return [GenerationSummary(here.id, True, here.python_version, self._package_count(here), None)]
         past = reversed(self.record(name).past(current))
         return [summary for one in (current, *past) if (summary := self._summary(one, is_current=one == current))]
 
@@ -180,12 +178,9 @@ class Catalog:
             base = str(self._store.base)
             raise InvalidArgument(f"{name!r} is taken by something else in {base!r}; choose another name")
 
-    def _package_count(self, name: str) -> int:
-        current = self._store.current(name)
-        if current is None:
-            return len(plain.packages(self._store.base / name))
-        record = self._store.record(current)
-        return record.package_count if record else 0
+    def _package_count(self, generation: Generation) -> int:
+        record = self._store.record(generation.id)
+        return record.package_count if record else len(plain.packages(generation.path))
 
     def _summary(self, generation: str, *, is_current: bool) -> GenerationSummary | None:
         if (record := self._store.record(generation)) is None:

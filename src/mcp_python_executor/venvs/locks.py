@@ -56,7 +56,7 @@ async def locked(path: Path, *, shared: bool = False) -> AsyncGenerator[Lock]:
         lock.release()
 
 
-def is_locked(path: Path) -> bool:
+def is_locked(path: Path | str) -> bool:
     """Whether somebody holds the exclusive lock on the file `path`. Makes no file."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -59,7 +59,7 @@ class VenvRecord:
 
 def read_generation(folder: Path) -> GenerationRecord | None:
     """The record of the generation in `folder`; None where there is none, or none that can be understood."""
-    loaded = _read(folder / MARKER)
+    loaded = _read(f"{folder}{os.sep}{MARKER}")
     try:
         # Before they had a file of their own, the packages stood here.
         count = len(loaded["packages"]) if "packages" in loaded else int(loaded["package_count"])
@@ -99,7 +99,7 @@ def write_python(folder: Path, python: Path, version: str, workshop: Path) -> No
     _write(folder / _PYTHON, {"python": str(python.relative_to(folder)), "version": version}, workshop)
 
 
-def read_venv(path: Path) -> VenvRecord | None:
+def read_venv(path: Path | str) -> VenvRecord | None:
     """The record in the file `path`; None where there is none, or none that can be understood."""
     loaded = _read(path)
     try:
@@ -127,9 +127,10 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path | str) -> dict[str, Any]:
     try:
-        loaded = json.loads(path.read_bytes())
+        with open(path, "rb", buffering=0) as file:
+            loaded = json.loads(file.read().decode())
     except (OSError, ValueError):
         return {}
     return cast("dict[str, Any]", loaded) if isinstance(loaded, dict) else {}

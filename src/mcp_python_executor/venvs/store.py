@@ -188,7 +188,7 @@ class Store:
 
     def venv_record(self, name: str) -> VenvRecord | None:
         """What is written down of the venv `name`."""
-        return read_venv(self.venvs / f"{name}.json")
+        return read_venv(f"{self.venvs}{os.sep}{name}.json")
 
     def write_venv_record(self, name: str, record: VenvRecord) -> None:
         """Write down `record` of the venv `name`."""
@@ -216,11 +216,11 @@ class Store:
 
     def last_used(self, name: str) -> datetime | None:
         """When `name` was last used; None when it never was."""
-        return _modified(self.venvs / f"{name}.used")
+        return _modified(f"{self.venvs}{os.sep}{name}.used")
 
     def is_busy(self, name: str) -> bool:
         """Whether some server changes `name` now."""
-        return is_locked(self.locks / name)
+        return is_locked(f"{self.locks}{os.sep}{name}")
 
     def try_lease(self, generation: str) -> Lock | None:
         """A lease on the generation; None while it is made or removed."""
@@ -279,8 +279,8 @@ def _make_directory(path: Path) -> None:
         sync_directory(path.parent)
 
 
-def _modified(path: Path) -> datetime | None:
+def _modified(path: Path | str) -> datetime | None:
     try:
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        return datetime.fromtimestamp(os.stat(path).st_mtime, UTC)  # noqa: PTH116 - once for each environment in a list
     except FileNotFoundError:
         return None
