@@ -15,6 +15,8 @@ def test_only_the_way_to_the_index_reaches_uv():
         "UV_INDEX": "inner=https://inner.example/simple",
         "UV_INDEX_INNER_USERNAME": "me",
         "UV_INDEX_INNER_PASSWORD": "secret",
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_PYTHON_INSTALL_MIRROR": "https://inner.example/pythons",
     }
     others = {"AWS_SECRET_ACCESS_KEY": "x", "UV_PYTHON": "/evil", "UV_CACHE_DIR": "/evil", "LD_PRELOAD": "/evil.so"}
     assert index_environment(environment | others) == environment
@@ -55,6 +57,15 @@ def test_files_that_the_index_settings_name_can_be_read(tmp_path: Path):
     index.mkdir()
     uv = Uv.found(tmp_path, {"SSL_CERT_FILE": str(certificate), "UV_DEFAULT_INDEX": f"file://{index}"}, no_walls)
     assert set(uv.configured_files()) == {certificate, index}
+    ways = {"UV_PYTHON_INSTALL_MIRROR": f"file://{index}", "UV_PYTHON_DOWNLOADS_JSON_URL": str(certificate)}
+    assert set(Uv.found(tmp_path, ways, no_walls).configured_files()) == {certificate, index}
+
+
+def test_no_command_downloads_an_interpreter_unasked(tmp_path: Path):
+    uv = Uv.found(tmp_path, {"UV_PYTHON_DOWNLOADS": "automatic"}, no_walls)
+    assert {**uv.index, **uv.environment(None)}["UV_PYTHON_DOWNLOADS"] == "never"
+    assert uv.may_download
+    assert not Uv.found(tmp_path, {"UV_PYTHON_DOWNLOADS": "never"}, no_walls).may_download
 
 
 def test_the_certificates_that_the_system_trusts_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
