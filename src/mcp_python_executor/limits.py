@@ -41,6 +41,11 @@ class Limits:
     # Each waiting call holds its request in memory; past this many a caller is better told at once.
     queued: int = 200
 
+    @property
+    def data_bytes(self) -> int:
+        """What one process may map to write to: so loose that only what could never be held fails by itself."""
+        return 8192 * MEBIBYTE + 8 * self.memory_bytes
+
     def hit(self, name: str) -> LimitHit:
         """What a result says of the bound `name`: processes and threads, open files, MB of memory, else bytes.
 

@@ -311,11 +311,8 @@ FORGED = {
 
 @pytest.mark.parametrize("what", [*FORGED, "an enormous status"])
 async def test_a_forged_event_costs_only_its_own_environment(
-    open_bench: OpenBench, tmp_path: Path, interpreter: Interpreter, what: str, request: pytest.FixtureRequest
+    open_bench: OpenBench, tmp_path: Path, interpreter: Interpreter, what: str
 ):
-    if what == "an enormous status":
-        reason = "a wait status beyond a C int ends the call with an OverflowError"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     event = FORGED.get(what, '{"event": "exited", "id": "ID", "status": 99999999999999999999}')
     act = f"found.send({event!r}.replace('ID', name).encode())"
     async with infected(open_bench, tmp_path, during_a_run(tmp_path / "runs", act)) as bench:
@@ -330,11 +327,8 @@ async def test_a_forged_event_costs_only_its_own_environment(
 
 @pytest.mark.parametrize("what", ["the server writes", "the server lists"])
 async def test_a_link_in_the_place_of_a_runs_directory_is_not_followed(
-    open_bench: OpenBench, tmp_path: Path, what: str, confinement: Confinement, request: pytest.FixtureRequest
+    open_bench: OpenBench, tmp_path: Path, what: str
 ):
-    if confinement.bubblewrap:
-        reason = "the server opens what is below a run's directory by its path, and the warm interpreter can move that"
-        request.applymarker(pytest.mark.xfail(reason=reason))
     target = tmp_path / "target"
     for folder in ("work", "output"):
         (target / folder).mkdir(parents=True)

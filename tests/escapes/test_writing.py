@@ -291,11 +291,7 @@ def unchanged_devices() -> Generator[None]:
                 path.chmod(mode)
 
 
-async def test_a_file_that_another_program_is_to_write_is_not_held_up(
-    open_bench: OpenBench, victim: Path, request: pytest.FixtureRequest
-):
-    reason = "a lease on a file that is read keeps others from writing it for /proc/sys/fs/lease-break-time"
-    request.applymarker(pytest.mark.xfail(reason=reason))
+async def test_a_file_that_another_program_is_to_write_is_not_held_up(open_bench: OpenBench, victim: Path):
     code = f"""
 import fcntl, os, time
 file = os.open({str(victim)!r}, os.O_RDONLY)

@@ -128,8 +128,8 @@ def test_without_mounts_no_file_has_attributes(machine: str, name: str):
 
 
 @pytest.mark.parametrize("name", ["shmget", "shmat", "semget", "semop", "msgget", "mq_open"])
-def test_without_namespaces_there_are_no_shared_objects(machine: str, name: str):
-    assert verdict(machine, name, mounts=False) == bpf.ERRNO | errno.ENOSYS
+def test_there_are_no_objects_that_outlive_a_program(machine: str, name: str):
+    assert verdict(machine, name) == bpf.ERRNO | errno.ENOSYS
 
 
 @pytest.mark.parametrize("name", ["prlimit64", "sched_setaffinity", "sched_setscheduler", "setpriority", "ioprio_set"])

@@ -42,11 +42,12 @@ class Records:
         self._records: OrderedDict[str, Record] = OrderedDict()
 
     def keep(self, execution_id: str, record: Record) -> list[Path]:
-        """Remembers `record`; gives the directories that nobody can ask for any more."""
+        """Remembers `record`; gives the directories and files that nobody can ask for any more."""
         self._records[execution_id] = record
         dropped: list[Path] = []
         while len(self._records) > _KEPT_EXECUTIONS:
-            dropped.append(self._records.popitem(last=False)[1].directory)
+            record = self._records.popitem(last=False)[1]
+            dropped += [record.directory, *record.streams.values()]
         return dropped
 
     def stream(self, execution_id: str, name: str) -> Path:
@@ -66,12 +67,12 @@ class Records:
         Raises:
             InvalidArgument: it listed none of that name, or the file has gone.
         """
-        files = self._record(execution_id).files
-        if name not in files:
-            raise InvalidArgument(f"execution {execution_id!r} lists no file {name!r}; there are {sorted(files)}")
-        root, relative = files[name]
+        record = self._record(execution_id)
+        if name not in record.files:
+            there = sorted(record.files)
+            raise InvalidArgument(f"execution {execution_id!r} lists no file {name!r}; there are {there}")
         try:
-            return _read_beneath(root, relative)
+            return _read_beneath(*record.files[name], record.directory)
         except OSError as error:
             raise InvalidArgument(f"file {name!r} of execution {execution_id!r}: {error.strerror}") from error
 
@@ -97,7 +98,7 @@ def find(roots: dict[str, Path], record: Record, execution_id: str, since_ns: in
     """
     found: list[Artifact] = []
     for label, root in roots.items():
-        for relative, status in _changed(root, since_ns):
+        for relative, status in _changed(root, record.directory, since_ns):
             if root / relative == program:
                 continue
             if len(found) == _MOST_FILES:
@@ -110,9 +111,9 @@ def find(roots: dict[str, Path], record: Record, execution_id: str, since_ns: in
     return found
 
 
-def _changed(root: Path, since_ns: int) -> Iterator[tuple[str, os.stat_result]]:
+def _changed(root: Path, own: Path, since_ns: int) -> Iterator[tuple[str, os.stat_result]]:
     """Regular files below `root` changed since then, by path, never through a link."""
-    for path, names, place in _walk(root):
+    for path, names, place in _walk(root, own):
         for name in sorted(names):
             with suppress(FileNotFoundError):
                 status = os.stat(name, dir_fd=place, follow_symlinks=False)
@@ -120,10 +121,28 @@ def _changed(root: Path, since_ns: int) -> Iterator[tuple[str, os.stat_result]]:
                     yield os.path.normpath(f"{path}/{name}"), status
 
 
-def _walk(root: Path) -> Iterator[tuple[str, list[str], int]]:
+def _open(root: Path, own: Path) -> int:
+    """A descriptor of the directory `root`. What lies in an execution's `own` is reached through no link.
+
+    The warm interpreter that forked the program may write where executions have their directories, and packages run
+    in it: any of them could be a link by now.
+    """
+    if not root.is_relative_to(own):
+        return os.open(root, _DIRECTORY)
+    place = os.open(own.parent, _DIRECTORY)
+    for name in root.relative_to(own.parent).parts:
+        try:
+            below = os.open(name, _DIRECTORY, dir_fd=place)
+        finally:
+            os.close(place)
+        place = below
+    return place
+
+
+def _walk(root: Path, own: Path) -> Iterator[tuple[str, list[str], int]]:
     """Each folder's path below `root`, the names in it and a descriptor of it: never through a link, and bounded."""
     with suppress(OSError):
-        top = os.open(root, _DIRECTORY)
+        top = _open(root, own)
         seen = 0
         try:
             for path, folders, names, place in os.fwalk(".", dir_fd=top, follow_symlinks=False):
@@ -136,10 +155,10 @@ def _walk(root: Path) -> Iterator[tuple[str, list[str], int]]:
             os.close(top)
 
 
-def _read_beneath(root: Path, relative: str) -> bytes:
+def _read_beneath(root: Path, relative: str, own: Path) -> bytes:
     """Reads a regular file at most 64 MiB long; no part of `relative` may be a link or lead out of `root`."""
     *directories, name = relative.split("/")
-    place = os.open(root, _DIRECTORY)
+    place = _open(root, own)
     try:
         for directory in directories:
             below = os.open(directory, _DIRECTORY, dir_fd=place)
@@ -148,9 +167,10 @@ def _read_beneath(root: Path, relative: str) -> bytes:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
     finally:
         os.close(place)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, "not a regular file")
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "not a regular file")
         return file.read(_MOST_READ)
 
 
@@ -158,7 +178,7 @@ def disk_usage(directories: Iterable[Path]) -> int:
     """Bytes on the disk that the files below `directories` take, as far as a walk looks."""
     blocks = 0
     for directory in directories:
-        for _, names, place in _walk(directory):
+        for _, names, place in _walk(directory, directory.parent):
             for name in names:
                 with suppress(FileNotFoundError):
                     blocks += os.stat(name, dir_fd=place, follow_symlinks=False).st_blocks
@@ -166,10 +186,13 @@ def disk_usage(directories: Iterable[Path]) -> int:
 
 
 def remove(directory: Path) -> None:
-    """Removes a run's directory, whatever modes, depth or number of files its program left there.
+    """Removes a run's directory (or file), whatever modes, depth or number of files its program left there.
 
     Every folder comes up to the top before it is emptied, so that neither paths nor recursion grow with the depth.
     """
+    if directory.is_symlink() or not directory.is_dir():
+        directory.unlink(missing_ok=True)
+        return
     top = os.open(directory, _DIRECTORY)
     try:
         while names := os.listdir(top):  # noqa: PTH208 - a descriptor has no Path

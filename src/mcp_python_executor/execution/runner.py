@@ -56,8 +56,8 @@ class _Conduct:
         self.began_ns = time.time_ns()
         self.began = time.perf_counter()
         inline, kept = limits.inline_output_bytes, limits.kept_output_bytes
-        self.stdout = Output(worker.stdout, worker.directory / "stdout", inline=inline, kept=kept)
-        self.stderr = Output(worker.stderr, worker.directory / "stderr", inline=inline, kept=kept)
+        self.stdout = Output(worker.stdout, worker.spools["stdout"], inline=inline, kept=kept)
+        self.stderr = Output(worker.stderr, worker.spools["stderr"], inline=inline, kept=kept)
         worker.stdout = worker.stderr = -1  # each output closes its own
         self._own_directories = worker.places
         self._temporary = _TEMPORARY if engine.confinement.namespaces else ()
@@ -195,7 +195,7 @@ class Runner:
                 await conduct.run(request, listener)
             except BaseException:
                 self.metrics.totals[Status.CANCELLED] += 1
-                self._discard([worker.directory])
+                self._discard(worker.leftovers)
                 raise
         result = await self._result(request, conduct, queued)
         self.metrics.record(result)
@@ -218,18 +218,18 @@ class Runner:
         if exit_ is None and conduct.limit is not None:
             exit_ = KILLED  # its zygote had to be ended to end it
         if conduct.failure or exit_ is None:
-            self._discard([worker.directory])
+            self._discard(worker.leftovers)
             raise conduct.failure or EngineError(f"the program was lost: {worker.failure}; run it again")
         error = _error(conduct.report.error, request.venv_name)
         record = Record(worker.directory)
         for name, output in (("stdout", conduct.stdout), ("stderr", conduct.stderr)):
             if output.truncated:
-                record.streams[name] = worker.directory / name
+                record.streams[name] = worker.spools[name]
         files = await self._find_files(conduct, record)
         if files or record.streams:
             self._discard(self.records.keep(worker.id, record))
         else:
-            self._discard([worker.directory])
+            self._discard(worker.leftovers)
         return ExecutionResult(
             execution_id=worker.id,
             venv_name=request.venv_name,
@@ -259,16 +259,16 @@ class Runner:
         look = partial(artifacts.find, conduct.roots, record, conduct.worker.id, conduct.began_ns, program)
         return await anyio.to_thread.run_sync(look)
 
-    def _discard(self, directories: list[Path]) -> None:
-        for directory in directories:
-            self._tasks.start_soon(self._remove, directory)
+    def _discard(self, paths: list[Path]) -> None:
+        self._tasks.start_soon(self._remove, paths)
 
-    async def _remove(self, directory: Path) -> None:
+    async def _remove(self, paths: list[Path]) -> None:
         await anyio.sleep(_REMOVE_SECONDS)
-        try:
-            await anyio.to_thread.run_sync(artifacts.remove, directory)
-        except OSError as error:  # the next start sweeps it
-            log.warning("run_not_removed", directory=str(directory), reason=str(error))
+        for path in paths:
+            try:
+                await anyio.to_thread.run_sync(artifacts.remove, path)
+            except OSError as error:  # the next start sweeps it
+                log.warning("run_not_removed", path=str(path), reason=str(error))
 
 
 def _status(conduct: _Conduct, error: ProgramError | None) -> Status:

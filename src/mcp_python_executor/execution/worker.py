@@ -64,6 +64,8 @@ class Worker:
         self.directory = parent / execution_id
         self.work = self.directory / "work"
         self.output = self.directory / "output"
+        # Whole outputs: where neither the program nor what forked it writes.
+        self.spools = {name: parent.parent / f"{execution_id}.{name}" for name in ("stdout", "stderr")}
         self.ended = anyio.Event()
         self.exit: Exit | None = None
         self.failure = ""
@@ -84,14 +86,33 @@ class Worker:
         Raises:
             OSError: the disk is full or not writable, or too many descriptors are open.
         """
-        for directory in (self.directory, self.work, self.output):
-            directory.mkdir(mode=0o700)
+        self._make_directories()
         self.stdin = self._pipe(reading=True)
         self.stdout = self._pipe(reading=False)
         self.stderr = self._pipe(reading=False)
         self._channel, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._channel.setblocking(False)
         self.theirs.append(channel.detach())
+
+    def _make_directories(self) -> None:
+        """By descriptor: what forks the programs may put a link in the place of any of them (see `artifacts`)."""
+        parent = os.open(self.directory.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.mkdir(self.id, 0o700, dir_fd=parent)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            own = os.open(self.id, flags, dir_fd=parent)
+            try:
+                for place in (self.work, self.output):
+                    os.mkdir(place.name, 0o700, dir_fd=own)
+            finally:
+                os.close(own)
+        finally:
+            os.close(parent)
+
+    @property
+    def leftovers(self) -> list[Path]:
+        """What stays of it on the disk, and goes with its record."""
+        return [self.directory, *self.spools.values()]
 
     def _pipe(self, *, reading: bool) -> int:
         """Our end of a pipe, which never blocks; the worker's, which reads if `reading`, goes to `theirs`."""

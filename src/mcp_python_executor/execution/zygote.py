@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import anyio
 import psutil
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution.artifacts import remove
@@ -72,9 +72,9 @@ class _Event(BaseModel):
     event: Literal["ready", "init", "forked", "exited", "ended", "failed"]
     id: str = ""
     reason: str = ""
-    status: int = 0
-    cpu: float = 0.0
-    peak: int = 0
+    status: int = Field(0, ge=0, le=0xFFFF)
+    cpu: float = Field(0.0, ge=0, allow_inf_nan=False)
+    peak: int = Field(0, ge=0, le=2**63)
 
 
 class Zygote:
@@ -161,6 +161,7 @@ class Zygote:
             "limits": {
                 "open_files": limits.open_files,
                 "file_bytes": limits.file_bytes,
+                "data_bytes": limits.data_bytes,
                 "processes": _most_processes(limits, outer=outer) if confinement.strict else 0,
                 "temporary_bytes": limits.temporary_bytes,
             },

@@ -20,6 +20,9 @@ _CAPABILITY_VERSION_3 = 0x20080522
 # Each costs the kernel about a kilobyte that no size bounds.
 _MOST_INODES = 65_536
 
+# What every /proc shows of the user who started the server: see keyrings(7).
+_ANOTHERS_IN_PROC = ("/proc/keys", "/proc/key-users")
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -126,7 +129,11 @@ def own_mounts(sizes: dict[str, int], keep: list[str]) -> bool:
         _checked(_libc.mount(b"tmpfs", directory.encode(), b"tmpfs", flags, options), f"mount {directory}")
         for path, place in kept:
             _bring_back(path, place)
-    return _libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None) == 0
+    if _libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None) != 0:
+        return False
+    for name in _ANOTHERS_IN_PROC:
+        _checked(_libc.mount(b"/dev/null", name.encode(), None, _MS_BIND, None), f"cover {name}")
+    return True
 
 
 def _bring_back(path: str, place: int) -> None:

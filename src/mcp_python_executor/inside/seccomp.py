@@ -62,7 +62,7 @@ _ATTRIBUTES = """
     setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr
     fremovexattr
 """
-# Objects that other processes share: without an IPC namespace of its own a program has none.
+# Objects that outlive whoever made them.
 _SHARED_OBJECTS = """
     shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl mq_open mq_unlink
     mq_timedsend mq_timedreceive mq_notify mq_getsetattr
@@ -90,6 +90,16 @@ _SOCK_TYPE, _SOCK_STREAM, _SOCK_SEQPACKET = 0xF, 1, 5
 # Ioctls that no program has use for: typing into a terminal (TIOCSTI, TIOCLINUX), and changing what belongs to a file
 # that is open for reading alone (FS_IOC_SETFLAGS, its 32-bit form, FS_IOC_SETVERSION, FS_IOC_FSSETXATTR).
 _IOCTLS_REFUSED = (0x5412, 0x541C, 0x40086602, 0x40046602, 0x40087602, 0x401C5820)
+# Terminals (TCGETS to TCSETSF, TIOCGPGRP, TIOCSPGRP, TIOCGWINSZ, TIOCSWINSZ, TIOCGPTN, TIOCSPTLCK), descriptors
+# (FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FIOASYNC), and what reads or clones files (FICLONE, FICLONERANGE, FIEMAP,
+# FS_IOC_GETFLAGS).
+_IOCTLS = (
+    *(0x5401, 0x5402, 0x5403, 0x5404, 0x540F, 0x5410, 0x5413, 0x5414, 0x80045430, 0x40045431),
+    *(0x541B, 0x5421, 0x5450, 0x5451, 0x5452),
+    *(0x40049409, 0x4020940D, 0xC020660B, 0x80086601),
+)
+# F_SETLEASE: who reads a file holds up whoever is to write it. F_NOTIFY tells what others do in a directory.
+_FCNTLS_REFUSED = (1024, 1026)
 _PERSONALITY_QUERY = 0xFFFFFFFF
 # prctl(2) options that change only how the caller itself runs: PDEATHSIG, DUMPABLE (reading), NAME, TIMING, SECCOMP,
 # CAPBSET (reading), TIMERSLACK, CHILD_SUBREAPER, NO_NEW_PRIVS, THP_DISABLE, SET_VMA (a mapping's name).
@@ -135,10 +145,12 @@ def _when(arguments: dict[int, int], error: int) -> list[Instruction]:
 def unmounted_checks() -> dict[str, list[Instruction]]:
     """What stands in for mounts and namespaces of the run's own, by the call's name."""
     itself = {0: 0}
+    # File systems have ioctls of their own for what belongs to a file: those that programs need are named instead.
+    ioctls = _only(1, _IOCTLS, errno.ENOTTY)
     return {
         **{name: [_fail(0)] for name in _ANSWERED_AS_DONE.split()},
         **{name: [_fail(errno.EOPNOTSUPP)] for name in _ATTRIBUTES.split()},
-        **{name: [_fail(errno.ENOSYS)] for name in _SHARED_OBJECTS.split()},
+        "ioctl": ioctls,
         "inotify_add_watch": [_fail(errno.EPERM)],
         "prlimit64": _when(itself, errno.EPERM),
         "setpriority": _when({0: _PRIO_PROCESS, 1: 0}, errno.EPERM),
@@ -158,8 +170,12 @@ def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
         # A datagram socket of a pair can send to any path; these two stay with each other.
         "socketpair": _only(1, (_SOCK_STREAM, _SOCK_SEQPACKET), errno.EACCES, mask=_SOCK_TYPE),
         "ioctl": _never(1, _IOCTLS_REFUSED, errno.EPERM),
+        "fcntl": _never(1, _FCNTLS_REFUSED, errno.EPERM),
         "personality": _only(0, (0, _PERSONALITY_QUERY), errno.EPERM),
-        "memfd_create": [_fail(errno.ENOSYS)],  # memory that no process holds is nobody's to be counted
+        # Memory that no process holds is nobody's to be counted; nor is what a removed file is given unwritten.
+        "memfd_create": [_fail(errno.ENOSYS)],
+        **{name: [_fail(errno.ENOSYS)] for name in _SHARED_OBJECTS.split()},
+        "fallocate": [_fail(errno.EOPNOTSUPP)],
         "clone3": [_fail(errno.ENOSYS)],  # its flags are out of a filter's reach; libraries fall back to clone
         "openat2": [_fail(errno.ENOSYS)],  # likewise its mode
         "chmod": _refuse_bits(1, _SET_ID_BITS, errno.EPERM),

@@ -89,11 +89,9 @@ def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
     for name in ("HOME", "TMPDIR"):
         os.makedirs(os.environ[name], exist_ok=True)
     os.chdir(order["directory"])
-    _limit(resource.RLIMIT_CORE, 0)
+    lower_limits(limits)
     _limit(resource.RLIMIT_NOFILE, limits["open_files"])
-    _limit(resource.RLIMIT_FSIZE, limits["file_bytes"])
-    if limits["processes"]:
-        _limit(resource.RLIMIT_NPROC, limits["processes"])
+    _limit(resource.RLIMIT_DATA, limits["data_bytes"])
     if not walls:
         return
     if len(os.listdir("/proc/self/task")) != 1:
@@ -122,6 +120,14 @@ def _import_packages(modules: list[str]) -> None:
     imports.import_ahead(modules)
     os.dup2(complaints, 2)
     os.close(complaints)
+
+
+def lower_limits(limits: dict[str, int]) -> None:
+    """What the kernel bounds for each process, and for all of a user."""
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, limits["file_bytes"])
+    if limits["processes"]:
+        _limit(resource.RLIMIT_NPROC, limits["processes"])
 
 
 def _limit(kind: int, value: int) -> None:

@@ -64,6 +64,7 @@ class Zygote:
             supervisor.adopt_orphans()
         if not self._walls:
             return
+        worker.lower_limits(self._config["limits"])  # packages are imported here
         if not own:
             namespaces.drop_capabilities()
         namespaces.no_new_privileges()
