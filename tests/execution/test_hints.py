@@ -5,6 +5,7 @@ import pytest
 
 from mcp_python_executor.execution.hints import hint
 from mcp_python_executor.execution.report import ReportedError
+from tests.bench import OpenBench
 
 
 def error(kind: str, **told: object) -> ReportedError:
@@ -35,3 +36,34 @@ def test_a_refused_socket_names_the_setting():
 
 def test_other_errors_have_no_hint():
     assert hint(error("ValueError"), "v") == ""
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("walls")
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import multiprocessing\nmultiprocessing.Lock()",
+        "import multiprocessing\nmultiprocessing.Pool(2)",
+        "from multiprocessing import shared_memory\nshared_memory.SharedMemory(create=True, size=100)",
+    ],
+)
+async def test_where_nothing_is_shared_that_is_told(open_bench: OpenBench, code: str):
+    async with open_bench(isolation="landlock") as bench:
+        result = await bench.run(code)
+    assert result.error
+    assert "no /dev/shm of its own" in result.error.hint
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("walls")
+async def test_a_fork_server_is_told_another_way(open_bench: OpenBench):
+    code = """
+import multiprocessing
+if __name__ == "__main__":
+    multiprocessing.get_context("forkserver").Process(target=print).start()
+"""
+    async with open_bench() as bench:
+        result = await bench.run(code)
+    assert result.error
+    assert "get_context('spawn')" in result.error.hint

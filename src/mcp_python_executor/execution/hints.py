@@ -7,6 +7,13 @@ from mcp_python_executor.execution.report import ReportedError
 
 _PATH_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EROFS)
 
+# In the traceback of what shares memory or locks between processes: refused where a run has no /dev/shm of its own.
+_SHARING = ("SemLock", "shared_memory")
+_NOTHING_SHARED = (
+    "processes share no memory and no locks here, for this machine gives a program no /dev/shm of its own (the doctor "
+    "command tells what is missing); use threads, or subprocesses that speak through pipes"
+)
+
 # Modules whose distribution has another name, as the package index has them.
 _DISTRIBUTIONS = {
     "Crypto": "pycryptodome",
@@ -37,6 +44,10 @@ def hint(error: ReportedError, venv_name: str) -> str:
         module = error.name.split(".")[0]
         package = _DISTRIBUTIONS.get(module, module)
         return f"install it with install_packages(packages={[package]!r}, venvName={venv_name!r})"
+    if error.type == "PermissionError" and any(word in error.traceback for word in _SHARING):
+        return _NOTHING_SHARED
+    if error.type == "PermissionError" and "forkserver" in error.traceback:
+        return "a fork server needs a Unix socket, and programs have none; use multiprocessing.get_context('spawn')"
     if error.filename and error.errno in _PATH_ERRORS:
         return _path_hint(error.filename, error.errno)
     if error.type in ("PermissionError", "gaierror") and "socket" in error.traceback:
