@@ -1,0 +1,135 @@
+"""A report is hostile input: a forger harms its own result, and nothing else."""
+
+import json
+
+import anyio
+import psutil
+import pytest
+
+from mcp_python_executor.execution.model import ExecutionResult, Status
+from mcp_python_executor.limits import MEBIBYTE, Limits
+from mcp_python_executor.server import render
+from tests.bench import OpenBench
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
+
+_PRELUDE = """
+import json, os, struct, time
+def send(data):
+    while data:
+        data = data[os.write(3, data):]
+def report(**told):
+    text = json.dumps(told).encode()
+    send(struct.pack("!I", len(text)) + text)
+"""
+# What is sent on the channel, by what it is.
+FORGED = {
+    "no message": "send(b'garbage')",
+    "half a length": "send(b'\\0\\0')",
+    "half a message": "send(struct.pack('!I', 100) + b'{')",
+    "an endless message": "send(struct.pack('!I', 2**32 - 1) + b'{')",
+    "an empty message": "send(bytes(4))",
+    "many messages": "for _ in range(50): report(result='forged')",
+    "no JSON": "send(struct.pack('!I', 4) + b'oops')",
+    "no object": "send(struct.pack('!I', 2) + b'[]')",
+    "no text": "send(struct.pack('!I', 13) + b'{\"result\":\"\\xff\"')",
+    "a lone surrogate": "send(struct.pack('!I', 19) + b'{\"result\":\"\\\\ud800\"}')",
+    "deep JSON": "send(struct.pack('!I', 2_000_000) + b'[' * 1_000_000 + b']' * 1_000_000)",
+    "a huge number": "send(struct.pack('!I', 100_010) + b'{\"line\": ' + b'9' * 100_000 + b'}')",
+    "many keys": "report(**{str(n): n for n in range(100_000)})",
+    "a failure of the walls": "report(failed='forged')",
+    "a second sign of life": "report(ready=True)",
+    "wrong types": "report(error=[], result={}, pictures='x', modules=1)",
+    "wrong fields": "report(error={'type': 1, 'message': None, 'traceback': []})",
+    "another status": "report(status='killed', exitCode=9, signal='SIGKILL', files=['/etc/shadow'], stdout='forged')",
+    "no pictures": "report(pictures=['AAAA', '!', '', 'x' * 1000], value_picture='AAAA')",
+    "too many pictures": "report(pictures=['iVBORw0KGgo='] * 21)",
+    "too many modules": "report(modules=['os'] * 201)",
+    "strange modules": "report(modules=['os.path', '../os', '', 'a' * 100_000, 'import os'])",
+    "an error of none": "report(error={'type': '', 'message': '', 'traceback': '', 'line': -1, 'errno': 10**18})",
+    "an error elsewhere": "report(error={'type': 'FileNotFoundError', 'message': 'm', 'traceback': 't', 'errno': 2,"
+    " 'filename': '/etc/shadow' * 1000})",
+    "a path of zeros": "report(error={'type': 'OSError', 'message': '', 'traceback': '', 'errno': 2,"
+    " 'filename': '/\\0'})",
+    "a module of none": "report(error={'type': 'ModuleNotFoundError', 'message': '', 'traceback': '', 'name': '...'})",
+    "descriptors": "import socket; socket.send_fds(socket.socket(fileno=os.dup(3)), [b'\\0\\0\\0\\2{}'], [0, 1, 2])",
+}
+
+
+async def run(open_bench: OpenBench, code: str, **limits: float) -> ExecutionResult:
+    """A forger's result; the next program of the same environment knows nothing of it."""
+    async with open_bench(limits=Limits(**limits)) as bench:  # type: ignore[arg-type] - as they are
+        with anyio.fail_after(30):
+            result = await bench.run(_PRELUDE + code)
+            assert (await bench.run("6 * 7")).result == "42"
+    json.loads(render.execution(result).model_dump_json())
+    return result
+
+
+@pytest.mark.parametrize("what", FORGED)
+async def test_a_forger_that_goes_on_changes_nothing_but_its_own_report(open_bench: OpenBench, what: str):
+    result = await run(open_bench, FORGED[what] + "\nprint('went on')")
+    assert (result.stdout, result.stderr, result.exit_code, result.signal) == ("went on\n", "", 0, "")
+    assert result.files == []
+    assert len(result.pictures) <= 20
+
+
+async def test_a_program_that_closes_the_channel_is_told_without_a_report(open_bench: OpenBench):
+    result = await run(open_bench, "os.closerange(3, 256)\nprint('went on')")
+    assert (result.stdout, result.stderr, result.error, result.result, result.signal) == (
+        "went on\n",
+        "",
+        None,
+        None,
+        "",
+    )
+
+
+@pytest.mark.parametrize("what", ["half a message", "an endless message", "no message"])
+async def test_a_forger_that_dies_is_told_as_it_died(open_bench: OpenBench, what: str):
+    result = await run(open_bench, FORGED[what] + "\nos.kill(os.getpid(), 9)")
+    assert (result.status, result.signal, result.error, result.result) == (Status.KILLED, "SIGKILL", None, None)
+
+
+async def test_a_forger_that_runs_on_is_ended_in_time(open_bench: OpenBench):
+    result = await run(open_bench, "report(result='forged')\nwhile True: time.sleep(1)", wall_seconds=0.5)
+    assert result.status is Status.TIMEOUT
+
+
+async def test_a_flood_on_the_channel_is_not_held(open_bench: OpenBench):
+    before = psutil.Process().memory_info().rss
+    code = """
+send(struct.pack("!I", 2**32 - 1))
+piece, end = bytes(1 << 20), time.monotonic() + 2
+try:
+    while time.monotonic() < end:
+        os.write(3, piece)
+except OSError as error:
+    print(error)
+print("went on")
+"""
+    result = await run(open_bench, "os.set_blocking(3, False)" + code)
+    assert "went on" in result.stdout
+    assert psutil.Process().memory_info().rss - before < 200 * MEBIBYTE
+
+
+@pytest.mark.parametrize("field", ["result", "message", "traceback", "type", "name"])
+async def test_what_a_forger_tells_at_length_is_cut(open_bench: OpenBench, field: str, request: pytest.FixtureRequest):
+    request.applymarker(pytest.mark.xfail(reason="only an honest worker cuts what it reports", strict=False))
+    error = {"type": "ModuleNotFoundError" if field == "name" else "PermissionError", "message": "m", "traceback": "t"}
+    forged = f"told = {error!r}\ntold.update(errno=13, {field}='/tmp/' + 'x' * (8 << 20))\nreport(error=told)"
+    if field == "result":
+        forged = "report(result='x' * (8 << 20))"
+    result = await run(open_bench, forged + "\nos._exit(1)")
+    assert len(render.execution(result).model_dump_json()) < MEBIBYTE
+
+
+async def test_a_forged_picture_is_bounded(open_bench: OpenBench):
+    code = """
+import base64
+picture = base64.b64encode(b"\\x89PNG\\r\\n\\x1a\\n" + bytes(2 << 20)).decode()
+report(pictures=[picture] * 15, value_picture=picture)
+os._exit(0)
+"""
+    result = await run(open_bench, code)
+    assert len(render.execution(result).model_dump_json()) < MEBIBYTE
