@@ -9,6 +9,7 @@ import pytest
 
 from mcp_python_executor.errors import InvalidArgument
 from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.venvs.files import remove_tree
 from mcp_python_executor.venvs.pythons import Interpreter
 from mcp_python_executor.venvs.uv import Confine
 from tests.venvs.archives import Offer, listing
@@ -160,3 +161,20 @@ async def test_only_the_download_itself_may_write_where_interpreters_are(
         await venvs.install("lab", "six, docopt")
         await venvs.tidy()
     assert [command[1:3] for command in writing] == [["python", "install"]]
+
+
+async def test_an_environment_whose_interpreter_was_removed_by_hand_is_repaired_with_another_download(
+    opened: Open, base: Path, offer: Offer
+):
+    async with opened(environment=offer.environment) as venvs:
+        await venvs.create("lab", python_version=offer.version)
+        await venvs.install("lab", "six")
+    await anyio.to_thread.run_sync(remove_tree, base / ".store" / "pythons" / offer.key)
+    async with opened(environment=offer.environment) as venvs:
+        assert "is gone; repair it in a terminal" in (await venvs.get("lab")).problem
+        told: list[str] = []
+        assert (await venvs.repair("lab", listener=told.append)).python_version == offer.version
+        assert told[0] == f"downloading Python {offer.version}"
+        await each_holds_what_it_says(venvs, base)
+        await all_is_tidy(venvs, base)
+    assert offer.mirror.asked == 2
