@@ -1,3 +1,4 @@
+import json
 import os
 import stat
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mcp_python_executor.venvs.files import exchange, remove_tree, seal
+from mcp_python_executor.venvs.model import Package
 from mcp_python_executor.venvs.records import MARKER, VenvRecord, now
 from mcp_python_executor.venvs.store import Store
 from tests.venvs.conftest import make_generation
@@ -24,6 +26,20 @@ def test_a_generation_without_its_marker_is_none(store: Store):
     assert store.record("half") is None
     (store.path("half") / MARKER).write_text('{"id": "ha')
     assert store.record("half") is None
+
+
+def test_one_whose_marker_is_of_the_first_format_is_understood(store: Store):
+    make_generation(store, "one")
+    for part in ("packages.json", MARKER):
+        (store.path("one") / part).unlink()
+    texts = {"id": "one", "python_version": "3.11.7", "base_prefix": "/usr", "base_python": "/bin/sh"}
+    written = {**texts, "implementation": "cpython", "format": 1, "packages": [["six", "1.17.0", True]]}
+    (store.path("one") / MARKER).write_text(json.dumps(written))
+    record = store.record("one")
+    assert record
+    assert record.package_count == 1
+    assert store.packages("one") == (Package("six", "1.17.0", True),)
+    assert store.blueprint("one") == store.path("one")
 
 
 def test_a_generation_that_went_since_it_was_read_is_none(store: Store):
