@@ -15,8 +15,8 @@ from tests.bench import OpenBench
 from tests.conftest import SEED
 from tests.escapes.table import WITHOUT
 
-# Of the cases behind fewer walls, a run without --long tries one in so many.
-_ONE_IN = 4
+# A run without --long tries one in so many of the cases behind all walls, and of those behind fewer.
+_ONE_IN, _ONE_IN_FEWER = 3, 10
 _ALL_WALLS = "all walls"
 # As the table in `choose_confinement` has them: what is missing.
 _MISSING = {_ALL_WALLS: (), "no namespaces": ("namespaces",), "no bubblewrap": ("bubblewrap", "namespaces")}
@@ -41,10 +41,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if name in WITHOUT[wall]:
                 item.add_marker(pytest.mark.xfail(strict=True, reason=f"without {wall}"))
     elif not config.getoption("--long"):
-        fewer = [item for item in here if item.callspec.params["confinement"] != _ALL_WALLS]
-        kept = set(random.Random(SEED).sample(fewer, len(fewer) // _ONE_IN))  # noqa: S311 - nothing secret
-        dropped = [item for item in fewer if item not in kept]
-        config.hook.pytest_deselected(items=dropped)
+        kept: set[pytest.Item] = set()
+        for all_walls, one_in in ((True, _ONE_IN), (False, _ONE_IN_FEWER)):
+            cases = [item for item in here if (item.callspec.params["confinement"] == _ALL_WALLS) is all_walls]
+            kept.update(random.Random(SEED).sample(cases, -(-len(cases) // one_in)))  # noqa: S311 - nothing secret
+        dropped = {item for item in here if item not in kept}
+        config.hook.pytest_deselected(items=list(dropped))
         items[:] = [item for item in items if item not in dropped]
 
 
