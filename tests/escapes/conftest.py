@@ -34,6 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     here = [item for item in items if isinstance(item, pytest.Function) and "confinement" in item.fixturenames]
     wall = config.getoption("--without-wall")
     if wall:
+        config.hook.pytest_deselected(items=[item for item in items if item not in here])
+        items[:] = here
         for item in here:
             name = (
                 item.nodeid.partition("tests/escapes/")[2].replace(f"[{_ALL_WALLS}]", "").replace(f"{_ALL_WALLS}-", "")

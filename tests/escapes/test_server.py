@@ -4,6 +4,7 @@ import ctypes
 import mmap
 import os
 import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -258,3 +259,32 @@ async def test_named_shared_memory_of_the_hosts_is_not_read(open_bench: OpenBenc
             assert CANARY not in await try_every_way(bench, "read", secret.name)
             told = await attack(bench, "import os\nprint(os.listdir('/dev/shm'), os.listdir('/dev/mqueue'))")
     assert "canary-" not in told
+
+
+async def test_the_hosts_network_is_not_told(
+    open_bench: OpenBench, tmp_path: Path, confinement: Confinement, request: pytest.FixtureRequest
+):
+    if confinement.bubblewrap is None:
+        reason = "of a /proc that everybody shares a program reads task/TID/net of its own"
+        request.applymarker(pytest.mark.xfail(reason=reason))
+    with socket.create_server(("127.0.0.1", 0)) as inet, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tmp_path / "canary-socket"))
+        port = f":{inet.getsockname()[1]:04X} "
+        code = f"""{_EVERYBODY}
+import glob
+read = 0
+for pid in ["self", "thread-self", own, *everybody]:
+    for path in glob.glob(f"/proc/{{pid}}/net/*") + glob.glob(f"/proc/{{pid}}/task/*/net/*") + ["/proc/net/tcp"]:
+        try:
+            told = open(path, errors="replace").read()
+        except OSError:
+            continue
+        read += 1
+        if {port!r} in told or "canary-socket" in told:
+            print("FOUND", path)
+print("read", read)
+"""
+        async with open_bench() as bench:
+            told = await attack(bench, code)
+    assert "read " in told
+    assert "FOUND" not in told
