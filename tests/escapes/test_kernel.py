@@ -1,0 +1,319 @@
+"""A program reaches no part of the kernel that is not for it: settings, secrets, terminals, filters, cores."""
+
+import fcntl
+import os
+import resource
+import select
+import shutil
+import socket
+import termios
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from mcp_python_executor.execution.model import Interpreter
+from mcp_python_executor.sandbox.probe import Confinement
+from tests.bench import OpenBench
+from tests.escapes import apart
+from tests.escapes.attack import CANARY, attack
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
+
+
+def settings() -> list[str]:
+    """Every setting of the kernel."""
+    return [str(path) for path in Path("/proc/sys").rglob("*") if path.is_file()]
+
+
+def mounts() -> str:
+    """What is mounted where, as this process sees it."""
+    return Path("/proc/self/mountinfo").read_text()
+
+
+async def test_no_setting_of_the_kernel_is_opened_for_writing(open_bench: OpenBench):
+    paths = settings()
+    code = f"""
+import os
+others = '''
+    /proc/sysrq-trigger /proc/acpi/wakeup /proc/irq/default_smp_affinity /proc/mtrr /proc/timer_list /proc/scsi/scsi
+    /proc/latency_stats /proc/fs/ext4 /proc/dynamic_debug/control /proc/pressure/memory /proc/sys/kernel/core_pattern
+    /sys/power/state /sys/kernel/uevent_helper /sys/kernel/mm/transparent_hugepage/enabled /sys/kernel/debug
+    /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/pids/cgroup.procs /sys/fs/cgroup/release_agent /sys/kernel/tracing/trace
+    /sys/module/kernel/parameters/panic /sys/kernel/security/landlock /sys/firmware/efi/efivars /sys/bus/pci/rescan
+'''.split()
+count = 0
+for path in {paths} + others:
+    for flags in (os.O_WRONLY, os.O_RDWR):
+        count += 1
+        try: print("OPENED", path, os.open(path, flags))
+        except OSError: pass
+print("tried", count)
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, code)
+    assert "OPENED" not in told
+    assert f"tried {2 * (len(paths) + 23)}\n" in told
+
+
+async def test_what_the_kernel_keeps_to_itself_is_not_read(open_bench: OpenBench):
+    code = """
+import os
+for path in '''
+    /proc/kcore /proc/kmsg /proc/kpagecount /proc/kpageflags /proc/kpagecgroup /proc/vmallocinfo /proc/slabinfo
+    /proc/sched_debug /proc/timer_list /proc/keys /proc/key-users /proc/config.gz
+    /sys/kernel/notes /sys/kernel/vmcoreinfo /sys/kernel/debug/sched/debug /sys/kernel/security/lsm
+    /sys/fs/cgroup/memory.max /sys/class/dmi/id/product_uuid /boot/System.map
+'''.split():
+    try:
+        read = open(path, "rb").read(4096)
+        print("READ", path, len(read))
+    except OSError as error: print(error)
+try:
+    symbols = [line.split()[0] for line in open("/proc/kallsyms")]
+    if any(int(address, 16) for address in symbols): print("ADDRESSES")
+except OSError as error: print(error)
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, code)
+    assert "ADDRESSES" not in told
+    for name in ("kcore", "kmsg", "kpage", "vmallocinfo", "slabinfo", "/sys/", "/boot/"):
+        assert f"READ /proc/{name}" not in told
+        assert f"READ {name}" not in told
+
+
+@pytest.fixture
+def cores_allowed() -> Generator[None]:
+    """This process and what it starts may leave cores, as far as the machine lets them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
+@pytest.mark.usefixtures("cores_allowed")
+async def test_a_crash_leaves_no_core(open_bench: OpenBench, tmp_path: Path):
+    crash_children = """
+import os, resource, signal
+for value in (resource.RLIM_INFINITY, 1 << 30):
+    try: resource.setrlimit(resource.RLIMIT_CORE, (value, value)); print("RAISED")
+    except (OSError, ValueError) as error: print(error)
+for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGQUIT, signal.SIGSYS, signal.SIGBUS, signal.SIGXCPU):
+    child = os.fork()
+    if child == 0:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    status = os.waitpid(child, 0)[1]
+    print("crashed", os.WTERMSIG(status), "CORE" if os.WCOREDUMP(status) else "")
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, crash_children)
+        crashed = await bench.run("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)")
+        assert crashed.signal == "SIGSEGV"
+        left = [path for place in (tmp_path, Path.cwd()) for path in place.rglob("core*") if path.is_file()]
+    assert told.count("crashed") == 6
+    assert "RAISED" not in told
+    assert "CORE" not in told
+    assert [path for path in left if path.read_bytes().startswith(b"\x7fELF")] == []
+
+
+async def test_programs_with_a_set_user_id_gain_nothing(open_bench: OpenBench, tmp_path: Path):
+    output = tmp_path / "out"
+    output.mkdir()
+    planted = output / "id"
+    shutil.copy("/usr/bin/id", planted)
+    if os.getuid() == 0:
+        os.chown(planted, 65534, 65534)
+    planted.chmod(0o6755)
+    code = """
+import os, shutil, subprocess
+def tried(*command):
+    try: ended = subprocess.run(command, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
+    except OSError as error: return print(command, error)
+    print(ended.returncode, ended.stdout.strip(), ended.stderr.strip())
+    return ended.stdout.strip()
+def here(): return os.stat(os.getcwd()).st_dev, os.stat(os.getcwd()).st_ino
+before = here()
+print("planted", tried(os.environ["OUTPUT_PATH"] + "/id", "-u") in (str(os.getuid()), None))
+print("planted", tried(os.environ["OUTPUT_PATH"] + "/id", "-g") in (str(os.getgid()), None))
+for command in (
+    ["su", "nobody", "-s", "/bin/sh", "-c", "echo GAINED"], ["sudo", "-n", "echo", "GAINED"],
+    ["pkexec", "echo", "GAINED"], ["newgrp", "tty"], ["sg", "tty", "-c", "echo GAINED"],
+    ["mount", "-t", "tmpfs", "none", os.getcwd()], ["mount", "--bind", "/etc", os.getcwd()],
+    ["fusermount3", "-o", "ro", os.getcwd()], ["chsh", "-s", "/bin/sh"], ["passwd", "-d", "root"],
+):
+    if shutil.which(command[0], path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"): tried(*command)
+print("nothing mounted here", here() == before)
+"""
+    before = mounts()
+    async with open_bench(output_path=output) as bench:
+        told = await attack(bench, code)
+    assert told.count("planted True") == 2
+    assert "0 GAINED" not in told
+    assert "nothing mounted here True" in told
+    assert mounts() == before
+
+
+async def test_tools_of_administration_do_nothing(open_bench: OpenBench):
+    host = socket.gethostname()
+    code = f"""
+import os, shutil, subprocess
+for command in '''
+    unshare -Ur true | unshare -m true | unshare -n true | unshare -p true | bwrap --ro-bind / / true
+    nsenter -t 1 -m true | nsenter -t {os.getpid()} -a true | chroot / true | pivot_root . . | hostname {CANARY}
+    mount -t tmpfs none . | losetup -f main.py | modprobe dummy | insmod x.ko | rmmod dummy | keyctl session
+    sysctl -w kernel.hostname={CANARY} | dmesg | ip link add dummy0 type dummy | ip netns add x
+    setpriv --reuid=65534 true | capsh --uid=65534 -- -c true | setarch -R true | setarch i686 true
+    runuser -u nobody true | renice -n -5 -p 1 | chrt -f 1 true | ionice -c 1 true | prlimit --nproc=99999 true
+'''.replace("\\n", "|").split("|"):
+    command = command.split()
+    tool = command and shutil.which(command[0], path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+    if tool:
+        ended = subprocess.run([tool, *command[1:]], capture_output=True, stdin=subprocess.DEVNULL, timeout=10)
+        print("tried" if ended.returncode else "DID IT:", *command)
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, code)
+    assert "DID IT" not in told
+    assert told.count("tried") >= 8
+    assert socket.gethostname() == host
+
+
+@pytest.mark.parametrize("action", ["ALLOW", "TRACE", "USER_NOTIF"])
+async def test_a_filter_of_its_own_permits_nothing_more(open_bench: OpenBench, action: str):
+    code = f"""
+import ctypes, fcntl, os, struct, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+def call(*arguments):
+    result = libc.syscall(*arguments)
+    return result, os.strerror(ctypes.get_errno()) if result < 0 else ""
+value = {{"ALLOW": 0x7FFF0000, "TRACE": 0x7FF00000, "USER_NOTIF": 0x7FC00000}}[{action!r}]
+# Loads the number; mount (165) and unshare (272) get the action, all else is allowed.
+lines = [(0x20, 0, 0, 0), (0x15, 1, 0, 165), (0x15, 0, 1, 272), (6, 0, 0, value), (6, 0, 0, 0x7FFF0000)]
+code = b"".join(struct.pack("HBBI", *line) for line in lines)
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+program = Program(len(code) // 8, code)
+flags = 8 if value == 0x7FC00000 else 0  # SECCOMP_FILTER_FLAG_NEW_LISTENER
+listener, why = call(317, 1, flags, ctypes.byref(program))
+print("filter", listener >= 0, why)
+def permit():
+    while True:
+        room = ctypes.create_string_buffer(80)
+        fcntl.ioctl(listener, 0xC0502100, room)  # SECCOMP_IOCTL_NOTIF_RECV
+        answer = struct.pack("QqiI", struct.unpack_from("Q", room)[0], 0, 0, 1)  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
+        fcntl.ioctl(listener, 0xC0182101, answer)  # SECCOMP_IOCTL_NOTIF_SEND
+if flags and listener >= 0: threading.Thread(target=permit, daemon=True).start()
+print("mount", *call(165, b"none", b"/tmp", b"tmpfs", 0, 0))
+print("unshare", *call(272, 0x10000000))
+print("strict", call(317, 9, 0, 0)[0])
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, code)
+    assert "mount -1 Operation not permitted" in told
+    assert "unshare -1 Operation not permitted" in told
+
+
+async def test_a_ruleset_of_its_own_opens_nothing(open_bench: OpenBench, tmp_path: Path):
+    secret = tmp_path / "secret"
+    secret.write_text(CANARY)
+    code = f"""
+import ctypes, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+def tried(what, function):
+    try: print(what, function())
+    except OSError as error: print(what, error)
+for rights in ((1 << 13) - 1, 4):
+    ruleset = libc.syscall(444, struct.pack("Q", rights), ctypes.c_size_t(8), 0)
+    root = os.open("/", os.O_PATH)
+    print("rule", libc.syscall(445, ruleset, 1, struct.pack("=Qi", rights, root), 0))
+    print("restricted", libc.syscall(446, ruleset, 0), os.strerror(ctypes.get_errno()))
+tried("read", lambda: open({str(secret)!r}).read())
+tried("write", lambda: open({str(secret)!r}, "w").write("x"))
+print("lifted", libc.syscall(446, -1, 1), libc.syscall(446, -1, 0))
+tried("read", lambda: open({str(secret)!r}).read())
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, code)
+    assert told.count("rule 0") == 2
+    assert told.count("restricted 0") == 2
+    assert CANARY not in told
+    assert secret.read_text() == CANARY
+
+
+async def test_no_personality_of_old_is_taken(open_bench: OpenBench):
+    code = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+for persona in (0x0040000, 0x0020000, 0x0400000, 0x0100000, 0x0200000, 0x0008, 0x4000000, 0x8000000, 1, 0x7FFFFFFF):
+    print("persona", libc.personality(ctypes.c_ulong(persona)), os.strerror(ctypes.get_errno()))
+print("now", libc.personality(ctypes.c_ulong(0xFFFFFFFF)))
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, code)
+    assert told.count("persona -1 Operation not permitted") == 10
+    assert "now 0" in told
+
+
+async def test_no_other_user_or_group_is_become(open_bench: OpenBench):
+    code = """
+import os
+before = os.getresuid(), os.getresgid(), os.getgroups()
+others = [number for number in (0, 1, 1000, 65534, 2100000000) if number not in (os.getuid(), os.getgid())]
+for number in others:
+    for call in (
+        os.setuid, os.setgid, os.seteuid, os.setegid, lambda n: os.setresuid(n, n, n), lambda n: os.setresgid(n, n, n),
+        lambda n: os.setgroups([n]), lambda n: os.initgroups("root", n),
+    ):
+        try: print("BECAME", call(number))
+        except OSError as error: print("refused", error)
+print("same", before == (os.getresuid(), os.getresgid(), os.getgroups()))
+print([line.split() for line in open("/proc/self/status") if line.startswith("Cap")])
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, code)
+    assert "BECAME" not in told
+    assert "refused" in told
+    assert "same True" in told
+    for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+        assert f"['{name}:', '0000000000000000']" in told
+
+
+def test_nothing_is_typed_into_or_shown_on_the_servers_terminal(
+    confinement: Confinement, interpreter: Interpreter, tmp_path: Path
+):
+    # TIOCSTI, TIOCLINUX, TIOCSCTTY, TIOCCONS
+    code = """
+import fcntl, glob, os, termios
+descriptors = [0, 1, 2, 3]
+for path in ["/dev/console", "/dev/ptmx", "/proc/self/fd/0", *glob.glob("/dev/pts/*"), *glob.glob("/dev/tty*")]:
+    for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
+        try: descriptors.append(os.open(path, flags | os.O_NONBLOCK))
+        except OSError as error: print(error)
+for descriptor in descriptors:
+    for request, argument in ((0x5412, b"x"), (0x541C, b"\\x02"), (0x540E, 1), (0x541D, 0)):
+        try: print("IOCTL", descriptor, hex(request), fcntl.ioctl(descriptor, request, argument))
+        except OSError as error: print(error)
+    if descriptor > 3:
+        try: os.write(descriptor, b"shown")
+        except OSError as error: print(error)
+print("tried on", len(descriptors))
+"""
+    controller, terminal = os.openpty()
+    os.set_blocking(terminal, False)
+
+    def take_terminal() -> None:
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+        os.close(os.open("/dev/tty", os.O_RDWR))
+
+    try:
+        with apart.server(apart.Order(confinement, interpreter, tmp_path, code), take_terminal) as server:
+            assert server.stdout is not None
+            told = server.stdout.read().decode()
+            assert select.select([controller, terminal], [], [], 0)[0] == []
+    finally:
+        os.close(controller)
+        os.close(terminal)
+    assert "tried on" in told
+    assert "IOCTL" not in told
+    assert told.endswith("status ok\n")
