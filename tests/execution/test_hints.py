@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_python_executor.execution.hints import hint
+from mcp_python_executor.execution.hints import hint, may_be_hidden, of_hidden_file
 from mcp_python_executor.execution.report import ReportedError
 from tests.bench import OpenBench
 
@@ -20,10 +20,20 @@ def test_a_missing_module_names_its_distribution(module: str, package: str):
 
 def test_a_path_of_the_hosts_names_the_setting(tmp_path: Path):
     for number in (errno.ENOENT, errno.EACCES):
-        assert "READ_PATHS" in hint(error("OSError", filename=str(tmp_path), errno=number), "v")
-    assert hint(error("FileNotFoundError", filename=str(tmp_path / "missing"), errno=errno.ENOENT), "v") == ""
-    assert hint(error("FileNotFoundError", filename="relative", errno=errno.ENOENT), "v") == ""
-    assert hint(error("FileNotFoundError", filename="nul\0", errno=errno.ENOENT), "v") == ""
+        hidden = error("OSError", filename=str(tmp_path), errno=number)
+        assert may_be_hidden(hidden)
+        assert "READ_PATHS" in of_hidden_file(hidden)
+
+
+@pytest.mark.parametrize("name", ["/missing", "/nul\0", f"/{'long' * 1000}"])
+def test_a_path_that_the_host_has_not_has_no_hint(name: str):
+    assert of_hidden_file(error("FileNotFoundError", filename=name, errno=errno.ENOENT)) == ""
+
+
+def test_other_paths_are_not_looked_for():
+    assert not may_be_hidden(error("FileNotFoundError", filename="relative", errno=errno.ENOENT))
+    assert not may_be_hidden(error("OSError", filename="/full", errno=errno.ENOSPC))
+    assert not may_be_hidden(error("OSError", errno=errno.ENOENT))
 
 
 def test_a_closed_place_names_the_open_ones():

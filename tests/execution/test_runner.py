@@ -441,3 +441,42 @@ async def test_a_cold_start_that_is_cancelled_leaves_no_interpreter(open_bench: 
         with anyio.move_on_after(0.01):
             await bench.run("1")
         await until(lambda: not psutil.Process().children())
+
+
+async def test_an_odd_error_is_a_result_as_any(open_bench: OpenBench):
+    async with open_bench() as bench:
+        for code, kind in (("open(b'/nope')", "FileNotFoundError"), ("import os\nos.stat(99)", "OSError")):
+            result = await bench.run(code)
+            assert (result.status, result.exit_code) == (Status.ERROR, 1)
+            assert result.error
+            assert result.error.type == kind
+        surrogate = await bench.run("raise ValueError('\\ud800')")
+    assert surrogate.error
+    assert surrogate.error.message == "\\ud800"
+
+
+async def test_a_forked_child_tells_nothing_in_its_parents_place(open_bench: OpenBench, isolation: str):
+    code = """
+import os
+child = os.fork()
+if not child:
+    raise ValueError("the child's")
+os.waitpid(child, 0)
+"the parent's"
+"""
+    async with open_bench(isolation=isolation) as bench:
+        result = await bench.run(code)
+    assert (result.status, result.exit_code, result.error, result.result) == (Status.OK, 0, None, '"the parent\'s"')
+    assert result.stderr.startswith("Traceback (most recent call last):\n")
+    assert result.stderr.endswith("ValueError: the child's\n")
+
+
+@pytest.mark.parametrize(("end", "status", "told"), [("", 0, ""), ("1 / 0", 1, "division by zero\n")])
+async def test_a_program_that_closes_every_descriptor_ends_as_it_would(
+    open_bench: OpenBench, isolation: str, end: str, status: int, told: str
+):
+    async with open_bench(isolation=isolation) as bench:
+        result = await bench.run(f"import os\nos.closerange(3, 256)\nother = os.dup(1), os.dup(2)\n{end}")
+    assert result.exit_code == status
+    assert result.stdout == ""
+    assert result.stderr.endswith(told)

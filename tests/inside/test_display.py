@@ -1,4 +1,5 @@
 import base64
+import json
 
 import pytest
 
@@ -15,7 +16,28 @@ class Broken(Exception):
         raise ValueError
 
 
-def caught(error: Exception) -> BaseException:
+class Liar(OSError):
+    """Tells of itself what no report can carry."""
+
+    @property
+    def filename(self) -> str:  # type: ignore[override]
+        raise ZeroDivisionError
+
+
+class Odd:
+    def __repr__(self) -> str:
+        return "\ud800"
+
+
+class Text(str):
+    def __len__(self) -> int:
+        return -1
+
+    def __getitem__(self, key: object) -> str:
+        raise IndexError
+
+
+def caught(error: BaseException) -> BaseException:
     with pytest.raises(type(error)) as raised:
         raise error
     return raised.value
@@ -59,3 +81,38 @@ def test_a_chain_of_errors_is_told_whole():
     error.__cause__ = caught(KeyError("first"))
     told = display.describe(caught(error), __file__)
     assert "direct cause" in told["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(2, "no", b"/no\xffpe"), {"filename": "/no\\udcffpe", "errno": 2}),
+        (OSError(9, "bad", 99), {"filename": None, "errno": 9}),
+        (OSError("x", "y"), {"filename": None, "errno": None}),
+        (OSError(10**6000, "y"), {"errno": None}),
+        (ImportError(name=Text("m")), {"name": "m"}),
+        (ValueError("\ud800"), {"message": "\\ud800"}),
+        (ValueError(Text("m")), {"message": "m"}),
+        (SyntaxError("s", ("f", 10**100, 1, "", 1, 1)), {"line": None}),
+        (Liar("l"), {"type": "Liar", "message": "<ZeroDivisionError in what it tells of itself>"}),
+    ],
+)
+def test_an_odd_error_is_told_in_what_a_report_can_carry(error: BaseException, told: dict[str, object]):
+    report = display.describe(caught(error), "f")
+    assert json.loads(json.dumps(report)) == report
+    assert report | told == report
+
+
+def test_a_class_that_lies_about_its_name_is_told_by_its_own():
+    class Meta(type):
+        def __getattribute__(cls, name: str) -> object:
+            if name == "__qualname__":
+                raise ZeroDivisionError
+            return super().__getattribute__(name)
+
+    kind = Meta("Kind", (Exception,), {})
+    assert display.describe(caught(kind()), "f")["type"].endswith("Kind")
+
+
+def test_a_value_with_surrogates_is_shown_escaped():
+    assert display.shown(Odd())["result"] == "\\ud800"

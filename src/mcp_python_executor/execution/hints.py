@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mcp_python_executor.execution.report import ReportedError
 
-_PATH_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EROFS)
+_NOT_SEEN = (errno.EACCES, errno.EPERM, errno.ENOENT)
 
 # In the traceback of what shares memory or locks between processes: refused where a run has no /dev/shm of its own.
 _SHARING = ("SemLock", "shared_memory")
@@ -48,20 +48,26 @@ def hint(error: ReportedError, venv_name: str) -> str:
         return _NOTHING_SHARED
     if error.type == "PermissionError" and "forkserver" in error.traceback:
         return "a fork server needs a Unix socket, and programs have none; use multiprocessing.get_context('spawn')"
-    if error.filename and error.errno in _PATH_ERRORS:
-        return _path_hint(error.filename, error.errno)
-    if error.type in ("PermissionError", "gaierror") and "socket" in error.traceback:
+    if error.filename and error.errno == errno.EROFS:
+        return "write into the current directory, the temporary directory or os.environ['OUTPUT_PATH'] instead"
+    if error.type in ("PermissionError", "gaierror") and not error.filename and "socket" in error.traceback:
         return "programs have no network here; the setting NETWORK_ACCESS=full opens it"
     return ""
 
 
-def _path_hint(filename: str, number: int) -> str:
-    if number == errno.EROFS:
-        return "write into the current directory, the temporary directory or os.environ['OUTPUT_PATH'] instead"
+def may_be_hidden(error: ReportedError) -> bool:
+    """Whether the error is about a file that the program can't see, and the host may have."""
+    return error.errno in _NOT_SEEN and Path(error.filename or "").is_absolute()
+
+
+def of_hidden_file(error: ReportedError) -> str:
+    """A hint for the file of `error`, if the host has it; looks at the disk."""
     try:
-        outside = Path(filename).is_absolute() and Path(filename).exists()
+        exists = Path(error.filename or "").exists()
     except (OSError, ValueError):
         return ""
-    if not outside:
+    if not exists:
         return ""
-    return f"{filename!r} exists on the host but is outside the walls; the setting READ_PATHS lets programs read it"
+    return (
+        f"{error.filename!r} exists on the host but is outside the walls; the setting READ_PATHS lets programs read it"
+    )

@@ -4,7 +4,7 @@ import struct
 from base64 import b64decode
 from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution.model import Picture
@@ -13,15 +13,24 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _LENGTH = struct.Struct("!I")
 
 
+def _at_most(characters: int) -> AfterValidator:
+    """Cuts what only a forger tells: a worker keeps to less."""
+    return AfterValidator(lambda text: text[:characters])
+
+
+_Name = Annotated[str, _at_most(2000)]
+_Text = Annotated[str, _at_most(40_000)]
+
+
 class ReportedError(BaseModel):
     """The exception that ended the program; `name`, `filename` and `errno` are its own, where it has them."""
 
-    type: str
-    message: str
-    traceback: str
+    type: _Name
+    message: _Text
+    traceback: _Text
     line: int | None = None
-    name: str | None = None
-    filename: str | None = None
+    name: _Name | None = None
+    filename: _Name | None = None
     errno: int | None = None
 
 
@@ -36,7 +45,7 @@ class Report(BaseModel):
     """Everything a worker sends beside the program's output. Pictures are base64; `modules` are top-level names."""
 
     error: ReportedError | None = None
-    result: str | None = None
+    result: _Text | None = None
     value_picture: str | None = None
     pictures: Annotated[list[str], Field(max_length=20)] = []
     modules: Annotated[list[str], Field(max_length=200)] = []

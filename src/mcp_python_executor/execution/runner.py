@@ -42,6 +42,8 @@ _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - as the run sees th
 _REMOVE_SECONDS = 0.05
 # A disk with less free has refused a program's write, whatever else had room.
 _FULL_DISK_BYTES = 1024 * 1024
+# A program may name a file on a disk that never answers.
+_LOOK_FOR_FILE_SECONDS = 1
 # After a run's last process is gone its pipes end at once; more means that something else holds them.
 _DRAIN_SECONDS = 2
 
@@ -220,7 +222,7 @@ class Runner:
         if conduct.failure or exit_ is None:
             self._discard(worker.leftovers)
             raise conduct.failure or EngineError(f"the program was lost: {worker.failure}; run it again")
-        error = _error(conduct.report.error, request.venv_name)
+        error = await _error(conduct.report.error, request.venv_name)
         record = Record(worker.directory)
         for name, output in (("stdout", conduct.stdout), ("stderr", conduct.stderr)):
             if output.truncated:
@@ -280,10 +282,14 @@ def _status(conduct: _Conduct, error: ProgramError | None) -> Status:
     return Status.ERROR if error or conduct.worker.exit.code else Status.OK
 
 
-def _error(told: ReportedError | None, venv_name: str) -> ProgramError | None:
+async def _error(told: ReportedError | None, venv_name: str) -> ProgramError | None:
     if told is None:
         return None
-    return ProgramError(told.type, told.message, told.traceback, told.line, hints.hint(told, venv_name))
+    hint = hints.hint(told, venv_name)
+    if not hint and hints.may_be_hidden(told):
+        with anyio.move_on_after(_LOOK_FOR_FILE_SECONDS):
+            hint = await anyio.to_thread.run_sync(hints.of_hidden_file, told, abandon_on_cancel=True)
+    return ProgramError(told.type, told.message, told.traceback, told.line, hint)
 
 
 def _is_full(directory: Path) -> bool:

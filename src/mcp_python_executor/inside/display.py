@@ -15,15 +15,21 @@ if TYPE_CHECKING:
 # Past these a report tells its beginning and its end: a model reads no more, and a server holds no more.
 _VALUE_CHARACTERS = 32_768
 _TRACEBACK_CHARACTERS = 16_384
+_NAME_CHARACTERS = 1024
 _PICTURES = 20
 _HERE = os.path.dirname(os.path.abspath(__file__))
+# As a class has it, whatever it says of itself.
+_QUALNAME = type.__dict__["__qualname__"]
+_MOST_NUMBER = 1 << 31
 
 
-def _cut(text: str, most: int) -> str:
-    if len(text) <= most:
-        return text
-    half = most // 2
-    return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+def _plain(text: str, most: int) -> str:
+    """`text` as any reader takes it: at most so many characters and a line about the rest, no surrogates."""
+    text = str.__str__(text)  # of a subclass too, which may have its own ideas of slices
+    if len(text) > most:
+        half = most // 2
+        text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def shown(value: object) -> dict[str, Any]:
@@ -34,8 +40,8 @@ def shown(value: object) -> dict[str, Any]:
         return {}  # an open figure is among the figures anyway
     picture = _png(value)
     if picture is not None:
-        return {"result": _cut(repr(value), _VALUE_CHARACTERS), "value_picture": picture}
-    return {"result": _cut(repr(value), _VALUE_CHARACTERS)}
+        return {"result": _plain(repr(value), _VALUE_CHARACTERS), "value_picture": picture}
+    return {"result": _plain(repr(value), _VALUE_CHARACTERS)}
 
 
 def _is_figure(value: object) -> bool:
@@ -68,6 +74,15 @@ def figures() -> list[str]:
 
 def describe(error: BaseException, path: str) -> dict[str, Any]:
     """What a report tells of the exception that ended the program at `path`."""
+    kind = _plain(_QUALNAME.__get__(type(error)), _NAME_CHARACTERS)
+    try:
+        return {"type": kind, **_details(error, path)}
+    except BaseException as failure:  # noqa: BLE001 - an exception that can't be told was raised all the same
+        message = f"<{type(failure).__name__} in what it tells of itself>"
+        return {"type": kind, "message": message, "traceback": f"{kind}: {message}\n"}
+
+
+def _details(error: BaseException, path: str) -> dict[str, Any]:
     frames = error.__traceback__
     while frames is not None and os.path.dirname(frames.tb_frame.f_code.co_filename) == _HERE:
         frames = frames.tb_next
@@ -77,13 +92,11 @@ def describe(error: BaseException, path: str) -> dict[str, Any]:
         if frame.filename == path:
             line = frame.lineno
     return {
-        "type": type(error).__qualname__,
-        "message": _cut(_message(error), _TRACEBACK_CHARACTERS),
-        "traceback": _cut("".join(told.format()), _TRACEBACK_CHARACTERS),
-        "line": line,
-        "name": getattr(error, "name", None) if isinstance(error, ImportError) else None,
-        "filename": getattr(error, "filename", None) if isinstance(error, OSError) else None,
-        "errno": getattr(error, "errno", None) if isinstance(error, OSError) else None,
+        "message": _plain(_message(error), _TRACEBACK_CHARACTERS),
+        "traceback": _plain("".join(told.format()), _TRACEBACK_CHARACTERS),
+        "line": _number(line),
+        **(_about_module(error) if isinstance(error, ImportError) else {}),
+        **(_about_file(error) if isinstance(error, OSError) else {}),
     }
 
 
@@ -92,3 +105,19 @@ def _message(error: BaseException) -> str:
         return str(error)
     except Exception as failure:  # noqa: BLE001 - a broken __str__ must not hide the error
         return f"<{type(failure).__name__} in __str__ of the exception>"
+
+
+def _about_module(error: ImportError) -> dict[str, Any]:
+    return {"name": _plain(error.name, _NAME_CHARACTERS)} if isinstance(error.name, str) else {}
+
+
+def _about_file(error: OSError) -> dict[str, Any]:
+    """The file, where it is a path and no descriptor, and what the kernel answered."""
+    name = error.filename
+    text = _plain(os.fsdecode(name), _NAME_CHARACTERS) if isinstance(name, (str, bytes)) else None
+    return {"filename": text, "errno": _number(error.errno)}
+
+
+def _number(value: object) -> int | None:
+    """`value`, if it is a number that a kernel or a compiler would tell."""
+    return int(value) if isinstance(value, int) and 0 <= value < _MOST_NUMBER else None

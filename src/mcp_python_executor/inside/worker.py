@@ -7,6 +7,7 @@ whoever reads it must take it for hostile input.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
@@ -58,7 +59,7 @@ def main(order: dict[str, Any], config: dict[str, Any], descriptors: list[int]) 
         _send(channel, {"ready": True})
         request = _receive(channel)
         if request is not None:
-            code = _run(request, order, channel)
+            code = _run(request, order, _Reporter(channel))
     finally:
         os._exit(code)
 
@@ -183,7 +184,26 @@ def _exactly(channel: socket.socket, size: int) -> bytes:
     return bytes(parts)
 
 
-def _run(request: dict[str, Any], order: dict[str, Any], channel: socket.socket) -> int:
+class _Reporter:
+    """Who alone reports on `channel`: the process that made this, as long as the program left the channel open."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel, self._process = channel, os.getpid()
+        self._identity = os.fstat(channel.fileno())
+
+    def send(self, report: dict[str, Any]) -> None:
+        """Sends `report`; where it can't, the program's error goes to standard error, as any interpreter's does."""
+        if os.getpid() == self._process:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(self._channel.fileno()), self._identity):
+                    _send(self._channel, report)
+                    return
+        if "error" in report:
+            with contextlib.suppress(OSError):
+                os.write(2, report["error"]["traceback"].encode())
+
+
+def _run(request: dict[str, Any], order: dict[str, Any], reporter: _Reporter) -> int:
     """Runs the program to the end of its interpreter, reports, and gives its exit status."""
     before = len(sys.modules)
     path = request["script"] or os.path.join(order["work"], _PROGRAM)
@@ -198,7 +218,7 @@ def _run(request: dict[str, Any], order: dict[str, Any], channel: socket.socket)
     status = program.flush(status)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the report is next: no handler of the program runs any more
     report["modules"] = _newest_modules(len(sys.modules) - before)
-    _send(channel, report)
+    reporter.send(report)
     return status
 
 
