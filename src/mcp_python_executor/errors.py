@@ -12,6 +12,15 @@ ExecutorError            one line for a person or a model: what is wrong, and th
 A program that fails is data (`execution.model.ExecutionResult`), never one of these.
 """
 
+# Enough of a bad value to recognise it by; it may be a whole program.
+_SHOWN_CHARACTERS = 80
+
+
+def shown(value: object, *, most: int = _SHOWN_CHARACTERS) -> str:
+    """`value` as the sentence of an error shows it: printable, and cut where it has more than `most` characters."""
+    text = repr(value)
+    return text if len(text) <= most else text[:most] + "..."
+
 
 class ExecutorError(Exception):
     """What is wrong and the way out, in one line. `exit_status` is the command line's, after sysexits.h."""

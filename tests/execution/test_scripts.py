@@ -46,16 +46,28 @@ def test_a_root_may_itself_lie_in_a_hidden_folder(tmp_path: Path):
 
 def test_what_cannot_be_run_says_why(project: Path):
     os.mkfifo(project / "pipe")
+    (project / "loop").symlink_to("loop")
     for path, reason in [
         (project / "missing.py", "No such file"),
         (project, "not a regular file"),
         (project / "pipe", "not a regular file"),
         (Path("run.py"), "relative path"),
-        (Path(f"{project}/nul\0"), "can't be read"),
+        (Path(f"{project}/nul\0"), "no file can have this name"),
         (project / "run.py" / "x", "Not a directory"),
+        (project / ("x" * 300), "File name too long"),
+        (project / ("x/" * 30_000), "No such file"),
+        (project / "loop", "Too many levels of symbolic links"),
+        (project / "loop" / "x.py", "Too many levels of symbolic links"),
+        (project / "\ud800.py", "no file can have this name"),
     ]:
-        with pytest.raises(InvalidArgument, match=reason):
+        with pytest.raises(InvalidArgument, match=reason) as caught:
             scripts.check(path, [project.parent])
+        assert len(str(caught.value)) < 500
+
+
+def test_a_root_that_is_a_loop_of_links_has_nothing_below_it(project: Path):
+    (project / "loop").symlink_to("loop")
+    assert scripts.check(project / "run.py", [project / "loop", project.parent]) == project / "run.py"
 
 
 def test_a_script_sees_its_folder(project: Path):
@@ -88,6 +100,9 @@ def maze(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (top / "root" / "out.py").symlink_to(top / "rootless" / "x.py")
     (top / "root" / "in.py").symlink_to("a/x.py")
     (top / "root" / "lost.py").symlink_to("gone")
+    (top / "root" / "loop").symlink_to("loop")
+    (top / "root" / "a" / "back").symlink_to("../to")
+    (top / "root" / "to").symlink_to("a/back")
     (top / "rootless" / "in").symlink_to(top / "root")
     os.mkfifo(top / "root" / "pipe")
     return top
@@ -98,6 +113,9 @@ _ODD = st.sampled_from(
     [
         *(
             "lost.py",
+            "loop",
+            "back",
+            "to",
             "pipe",
             ".git",
             ".root",
@@ -111,7 +129,7 @@ _ODD = st.sampled_from(
             "\ud800",
             "\udcff",
         ),
-        *("%2e%2e", "\\", "*", "$HOME", "a" * 300, "proc/self/root", "proc/self/cwd"),
+        *("%2e%2e", "\\", "*", "$HOME", "a" * 300, "a/../" * 1000, "proc/self/root", "proc/self/cwd"),
     ]
 )
 

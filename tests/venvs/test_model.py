@@ -63,4 +63,10 @@ def test_a_bad_name_is_refused_with_the_rule(name: str):
         venv_name(name)
 
 
+def test_a_long_name_is_shown_cut():
+    with pytest.raises(InvalidArgument) as refusal:
+        venv_name("\ud800" * 1_000_000)
+    assert len(str(refusal.value)) < 250
+
+
 _D = ("con", "prn", "aux", "nul", "com", "lpt")

@@ -62,7 +62,22 @@ def test_one_that_is_still_there_is_taken_though_it_was_updated_in_its_place():
     assert pythons.closest(_python("3.12.1"), [_python("3.12.2"), updated]) is updated
 
 
-@pytest.mark.parametrize("asked", ["/usr/bin/python3", "python3.12", "latest", "../python", "3.12; rm -rf /"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *(
+            "/usr/bin/python3",
+            "python3.12",
+            "latest",
+            "../python",
+            "3.12; rm -rf /",
+            "===anything",
+            "\ud800",
+            "3.\u0661",
+        ),
+        *("9" * 5000, "3." + "9" * 5000, ">=3.9," * 5000),
+    ],
+)
 def test_what_is_no_version_is_refused(asked: str):
     with pytest.raises(InvalidArgument, match="is no Python version"):
         pythons.specifiers(asked)

@@ -99,10 +99,46 @@ def test_nothing_but_names_versions_and_markers_gets_through(text: str, listed: 
         plain = _PLAIN.fullmatch(asked.split(";")[0])
         assert plain, asked
         assert not plain["name"].endswith(_FILES)
-    if found and all(asked.isascii() and asked.isprintable() and "\\" not in asked for asked in found):
+    _assert_kept(found)
+
+
+def _assert_kept(found: list[str]) -> None:
+    """What passes is the same when it is read again, and in the project that uv gets."""
+    assert all(asked.isascii() and asked.isprintable() and "\\" not in asked for asked in found)
+    if found:
         assert _parsed(found) == (found, "")
         pyproject = tomllib.loads(project.render(map(Requirement, found), pythons.default()))
         assert pyproject["project"]["dependencies"] == sorted(found)
+
+
+# Each of them once as it is, and once as often as would break what descends or counts.
+_MANY = st.sampled_from(
+    ["[", "(", "]", "'", '"', "9", "1.", "a", "a,", "a[", "a; (", "python_version>'3' and ", "==", ",<1", "\\x0a", " "]
+)
+
+
+@given(
+    st.lists(st.builds(str.__mul__, _MANY, st.sampled_from([1, 1, 2, 30, 600, 5000])) | _PIECES | st.text(max_size=3)),
+    st.sampled_from(["", "six", "six==", "six===", "six; ", "six; sys_platform == '", "["]),
+)
+@example(["["] * 100_000, "")
+@example(["(" * 400, "python_version>'3'", ")" * 400], "six; ")
+@example(["9" * 5000], "six==")
+@example(["\\x0a'"], "six; sys_platform == '")
+@example(["\\nsix'"], "six; sys_platform == '")
+@example(["anything"], "six===")
+@example(["1.0,<2"], "six===")
+@example(["\ud800"], "six===")
+@example(["\U0001f600'"], "six; sys_platform == '")
+@example(["_"], "six")
+@example(["a_]"], "six[")
+@example(["9" * 20], "six==")
+def test_no_text_breaks_the_parser_and_each_refusal_is_short(pieces: list[str], start: str):
+    found, refusal = _parsed(start + "".join(pieces))
+    assert bool(found) is not bool(refusal)
+    assert len(refusal) < 600
+    assert refusal.isprintable()
+    _assert_kept(found)
 
 
 @given(st.lists(st.none() | st.booleans() | st.integers() | st.text() | _requirements()) | _requirements())
@@ -125,6 +161,23 @@ def test_a_comma_before_a_specifier_separates_nothing():
 
 def test_a_list_sent_as_its_json_text_means_the_list():
     assert [found.name for found in requirements.parse('["six", "numpy>=1,<2"]')] == ["six", "numpy"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[null]", "packages[0] is null, and must be a string"),
+        ("[true, 1]", "packages[0] is true, and must be a string"),
+        ('["six", 1.5]', "packages[1] is 1.5, and must be a string"),
+        ('["six", ["numpy"]]', "packages[1] is a list, and must be a string"),
+        ('["six", {}]', "packages[1] is an object, and must be a string"),
+        ("[" * 800 + "]" * 800, "packages[0] is a list, and must be a string"),
+    ],
+)
+def test_an_item_of_such_a_list_that_is_no_string_is_refused(text: str, told: str):
+    with pytest.raises(InvalidArgument) as caught:
+        requirements.parse(text)
+    assert str(caught.value).startswith(f"{told}; give names")
 
 
 def test_an_item_of_a_list_may_be_a_list_itself():
@@ -150,6 +203,13 @@ def test_an_item_of_a_list_may_be_a_list_itself():
         ("numpy=1.0", "is no requirement"),
         (">=1.0", "is no requirement"),
         ("numpy; python_version", "is no requirement"),
+        ("six; sys_platform == '\\x0a'", "has the character .*, and may have letters, digits and signs of ASCII"),
+        ("six; sys_platform == '\u00e9'", "has the character"),
+        ("six===1.0.x.y", "'1.0.x.y' is no version"),
+        ("six==" + "9" * 20, "at most 18 digits"),
+        ("six_", "begins and ends with a letter or digit"),
+        ("six[a_]", "begins and ends with a letter or digit"),
+        ("six; " + "(" * 21, "has 21 parentheses, and may have 20"),
         ("", "no package is named"),
     ],
 )
@@ -157,6 +217,25 @@ def test_what_is_no_requirement_is_refused_with_the_reason(text: str, reason: st
     with pytest.raises(InvalidArgument, match=reason) as caught:
         requirements.parse(text)
     assert repr(text) in str(caught.value) or not text
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("x" * 1001, "has 1001 characters, and may have 1000"),
+        ("x," * 1001, "1001 packages at once are too many; give at most 1000"),
+        (["x" * 60_000, "x" * 60_000], "120000 characters are too many; give at most 100000"),
+    ],
+)
+def test_what_is_too_long_is_refused_with_how_much_may_be_given(given: list[str] | str, told: str):
+    with pytest.raises(InvalidArgument, match=told) as caught:
+        requirements.parse(given)
+    assert len(str(caught.value)) < 300
+
+
+def test_what_parsers_of_versions_agree_on_passes():
+    texts = ["six===1.16.0", "six\t>= 1", "six[a.b,c_d]~=1.1", "six==1!2.0.post1+local.1", "six; (python_version>'3')"]
+    assert len(requirements.parse(texts)) == len(texts)
 
 
 def test_the_refused_one_of_several_is_named():

@@ -1,6 +1,7 @@
 """The environments from the terminal: the same operations as the tools, in words for people or as the tools' JSON."""
 
 import argparse
+import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 import anyio
 
 from mcp_python_executor.cli.terminal import open_terminal, say
-from mcp_python_executor.errors import InvalidArgument
+from mcp_python_executor.errors import InvalidArgument, shown
 from mcp_python_executor.sandbox.probe import probe
 from mcp_python_executor.server.outputs import (
     DeletionOutput,
@@ -48,8 +49,8 @@ def listing(options: argparse.Namespace) -> int:
 def create(options: argparse.Namespace) -> int:
     """Makes an environment."""
     python = Path(options.python).absolute() if options.python else None
-    if python is not None and not python.is_file():
-        raise InvalidArgument(f"{options.python!r} is no file; name the interpreter to make it from by its path")
+    if python is not None and not os.path.isfile(python):  # noqa: PTH113 - a name that is too long is no file either
+        raise InvalidArgument(f"{shown(options.python)} is no file; name the interpreter to make it from by its path")
 
     async def ask(venvs: Venvs, _: Listener) -> _Answer:
         asked = {"description": options.description, "python_version": options.python_version}

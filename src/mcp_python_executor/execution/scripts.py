@@ -1,14 +1,17 @@
 """Which files may be run as scripts, and how much of its folder a script sees."""
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcp_python_executor.errors import InvalidArgument
+from mcp_python_executor.errors import InvalidArgument, shown
 
 # Past this many entries a folder is no project that a script needs, and looking through it costs more than a run.
 _MOST_ENTRIES = 20_000
+# A path is known by its end: only those are cut that nobody means.
+_SHOWN_CHARACTERS = 300
 
 
 def check(path: Path, roots: Sequence[Path]) -> Path:
@@ -17,24 +20,34 @@ def check(path: Path, roots: Sequence[Path]) -> Path:
     Raises:
         InvalidArgument: it is missing, no regular file, or outside `roots` or in a hidden folder of them.
     """
+    asked = shown(str(path), most=_SHOWN_CHARACTERS)
     if not path.is_absolute():
-        raise InvalidArgument(f"script {str(path)!r} is a relative path; give an absolute one")
+        raise InvalidArgument(f"script {asked} is a relative path; give an absolute one")
     try:
         real = path.resolve(strict=True)
         is_file = stat.S_ISREG(real.stat().st_mode)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidArgument(f"script {str(path)!r} can't be read: {reason}; give the path of a file") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InvalidArgument(f"script {asked} can't be read: {_reason(error)}; give the path of a file") from error
     if not is_file:
-        raise InvalidArgument(f"script {str(path)!r} is not a regular file; give the path of a file")
+        raise InvalidArgument(f"script {asked} is not a regular file; give the path of a file")
     for root in roots:
-        beneath = root.resolve()
+        try:
+            beneath = root.resolve()
+        except (OSError, RuntimeError):  # a loop of links: nothing lies below it
+            continue
         if real.is_relative_to(beneath) and not _hidden(real.relative_to(beneath)):
             return real
     names = ", ".join(repr(str(root)) for root in roots)
     raise InvalidArgument(
-        f"script {str(path)!r} is outside SCRIPT_ROOTS or in a hidden folder; scripts may lie below {names}"
+        f"script {asked} is outside SCRIPT_ROOTS or in a hidden folder; scripts may lie below {names}"
     )
+
+
+def _reason(error: Exception) -> str:
+    """Of a loop of links pathlib tells as an error of its own, up to Python 3.12."""
+    if isinstance(error, RuntimeError):
+        return os.strerror(errno.ELOOP)
+    return (isinstance(error, OSError) and error.strerror) or "no file can have this name"
 
 
 def _hidden(relative: Path) -> bool:

@@ -9,10 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from mcp_python_executor.errors import InvalidArgument
-
-# Enough of a bad value to recognise it by; it may be a whole program.
-_SHOWN_CHARACTERS = 80
+from mcp_python_executor.errors import InvalidArgument, shown
 
 
 def _from_text(value: Any) -> Any:
@@ -138,7 +135,7 @@ def _line(tool: str, kind: type[Arguments], problems: list[ErrorDetails]) -> str
         first, problems = indexed[0], indexed[:1]
     rules = " or ".join(dict.fromkeys(_rule(problem) for problem in problems)).replace(" or must be", " or")
     place = name + "".join(f"[{part}]" for part in first["loc"] if isinstance(part, int))
-    return f"{place}={_shown(first['input'])} {rules}; {name} is: {_field(kind, name).description}"
+    return f"{place}={shown(first['input'])} {rules}; {name} is: {_field(kind, name).description}"
 
 
 def _unknown(tool: str, kind: type[Arguments], name: str) -> str:
@@ -166,8 +163,3 @@ def _rule(problem: ErrorDetails) -> str:
             return f"must be at least {cast('dict[str, Any]', problem.get('ctx'))['ge']}"
         case _:
             return problem["msg"].removeprefix("Value error, ")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from mcp_python_executor.errors import InvalidArgument
+from mcp_python_executor.errors import InvalidArgument, shown
 
 NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -109,5 +109,7 @@ def venv_name(value: str) -> str:
         InvalidArgument: with the rule.
     """
     if not _NAME.fullmatch(value) or value.endswith(".") or value.lower().split(".")[0] in _DEVICES:
-        raise InvalidArgument(f"{value!r} can't name an environment; a name has {NAME_RULE}, and is no device name")
+        raise InvalidArgument(
+            f"{shown(value)} can't name an environment; a name has {NAME_RULE}, and is no device name"
+        )
     return value

@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from mcp_python_executor.errors import InvalidArgument
+from mcp_python_executor.errors import InvalidArgument, shown
 from mcp_python_executor.sandbox.policy import interpreter_paths
 
 OLDEST = Version("3.9")
@@ -20,6 +20,8 @@ _SUPPORTED = re.compile(r"python3\.(9|[1-9][0-9])")
 # Where interpreters are looked for: what a system and its administrator installed, and the user's pyenv and uv.
 # Executed code can write to none of them.
 SYSTEM_BINS = (Path("/usr/local/bin"), Path("/usr/bin"), Path("/bin"))
+# No version that anybody means is as long, and numbers of thousands of digits can't be read at all.
+_MOST_CHARACTERS = 100
 _VERSION_HINT = "give a version like '3.12' or a specifier like '>=3.10'"
 
 
@@ -68,6 +70,8 @@ def specifiers(text: str) -> SpecifierSet:
         InvalidArgument: it is no version and no specifier, or asks for one that is too old.
     """
     text = text.strip()
+    if len(text) > _MOST_CHARACTERS or not text.isascii():
+        raise InvalidArgument(f"{shown(text)} is no Python version; {_VERSION_HINT}")
     try:
         version = Version(text)
     except InvalidVersion:
@@ -77,9 +81,13 @@ def specifiers(text: str) -> SpecifierSet:
     if version is not None:
         return SpecifierSet(f"=={text}" if len(version.release) > 2 else f"=={text}.*")
     try:
-        return SpecifierSet(text)
+        accepted = SpecifierSet(text)
     except InvalidSpecifier:
-        raise InvalidArgument(f"{text!r} is no Python version; {_VERSION_HINT}") from None
+        accepted = None
+    # `===` compares whatever follows it as text.
+    if accepted is None or any(specifier.operator == "===" for specifier in accepted):
+        raise InvalidArgument(f"{shown(text)} is no Python version; {_VERSION_HINT}")
+    return accepted
 
 
 def best(accepted: SpecifierSet, preferred: Interpreter, others: Sequence[Interpreter]) -> Interpreter | None:
