@@ -15,7 +15,7 @@ from mcp_python_executor.execution.runner import LOOK_SECONDS, Runner
 from mcp_python_executor.limits import MEBIBYTE
 from mcp_python_executor.sandbox.probe import Walls
 from mcp_python_executor.settings import Isolation, Settings
-from mcp_python_executor.venvs.model import Venv, VenvStatus
+from mcp_python_executor.venvs.model import GenerationSummary, Venv, VenvStatus
 from mcp_python_executor.venvs.operations import Venvs
 
 # With less free than this an install of a plotting stack fails half-way.
@@ -62,6 +62,7 @@ async def examine(
     if settings.isolation is Isolation.STRICT and not walls.strict:
         failing.append(f"execution refuses, walls are missing: {walls.missing}")
     degraded = [f"environment {venv.name!r}: {venv.problem}" for venv in shown if venv.status is VenvStatus.BROKEN]
+    degraded += [f"environment {venv.name!r}: {venv.drift}" for venv in shown if venv.drift]
     if usage.free < _LOW_DISK_BYTES:
         degraded.append(f"only {usage.free // MEBIBYTE} MB are free at {str(settings.venvs_base_path)!r}")
     return Health(
@@ -159,12 +160,26 @@ async def _venv(venvs: Venvs, venv: Venv, *, deep: bool) -> dict[str, Any]:
     }
     if venv.problem:
         told["problem"] = venv.problem
+    if venv.drift:
+        told["drift"] = venv.drift
+    if deep:
+        told["generations"] = [_generation(one) for one in await venvs.generations(venv.name)]
     if deep and venv.status is not VenvStatus.BROKEN:
         packages = await venvs.packages(venv.name)
         told["packages"] = [
             {"name": package.name, "version": package.version, "requested": package.requested} for package in packages
         ]
     return told
+
+
+def _generation(generation: GenerationSummary) -> dict[str, Any]:
+    return {
+        "id": generation.id,
+        "isCurrent": generation.is_current,
+        "pythonVersion": generation.python_version,
+        "packageCount": generation.package_count,
+        "madeAt": _iso(generation.made_at),
+    }
 
 
 def _iso(time: datetime | None) -> str | None:

@@ -168,6 +168,12 @@ def test_packages_read_what_was_requested_before_what_it_brought():
     assert "nothing else; install_packages adds" in text(render.packages("ml", []))
 
 
+def test_what_was_changed_by_hand_is_noted_below_the_packages():
+    rendered = render.packages("ml", [Package("a", "1", True)], "its packages were changed by hand: a 1 was added")
+    assert text(rendered) == "Requested in 'ml': a 1\nNote: its packages were changed by hand: a 1 was added"
+    assert rendered.structured_content.keys() == {"venvName", "packages"}
+
+
 def test_a_package_report_tells_each_change():
     report = PackageReport(
         "ml", True, [Change("a", "1")], [Change("b", "2", "1")], [Change("c", "3")], [Package("d", "4", True)], 0.5

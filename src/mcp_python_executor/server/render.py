@@ -179,10 +179,9 @@ def venv(value: Venv, done: str) -> CallToolResult:
 
 def _venv(venv: Venv) -> str:
     mark = " (default)" if venv.is_default else ""
-    count = f"{venv.package_count} package{'' if venv.package_count == 1 else 's'}"
     state = f"{venv.status}: {venv.problem}" if venv.problem else str(venv.status)
     described = f" - {venv.description}" if venv.description else ""
-    return f"{venv.name}{mark}: Python {venv.python_version}, {count}, {state}{described}"
+    return f"{venv.name}{mark}: Python {venv.python_version}, {_counted(venv.package_count)}, {state}{described}"
 
 
 def deletion(venv_name: str, deleted: bool) -> CallToolResult:
@@ -194,8 +193,11 @@ def deletion(venv_name: str, deleted: bool) -> CallToolResult:
 # Packages
 
 
-def packages(venv_name: str, found: Sequence[Package]) -> CallToolResult:
-    """The packages of an environment: first those that were asked for, then what they brought."""
+def packages(venv_name: str, found: Sequence[Package], drift: str = "") -> CallToolResult:
+    """The packages of an environment: first those that were asked for, then what they brought.
+
+    `drift` is what somebody changed in it by hand.
+    """
     requested = ", ".join(f"{package.name} {package.version}" for package in found if package.requested)
     pulled = ", ".join(f"{package.name} {package.version}" for package in found if not package.requested)
     text = _lines(
@@ -204,8 +206,9 @@ def packages(venv_name: str, found: Sequence[Package]) -> CallToolResult:
             f"Pulled in by them: {pulled}" if pulled else "",
         ]
     )
+    nothing = f"Environment {venv_name!r} has the standard library and nothing else; install_packages adds packages."
     return _result(
-        text or f"Environment {venv_name!r} has the standard library and nothing else; install_packages adds packages.",
+        _lines([text or nothing, f"Note: {drift}" if drift else ""]),
         PackagesOutput(venv_name=venv_name, packages=[PackageOutput.of(package) for package in found]),
     )
 
@@ -243,7 +246,7 @@ def health(value: Health) -> CallToolResult:
             f"Limits: {_facts({key: item for key, item in value.limits.items() if key != 'mechanisms'})}",
             f"Executions: {_facts(value.executions)}",
             f"Disk: {_facts(value.disk)}",
-            *(f"Environment: {_facts(venv)}" for venv in value.venvs),
+            *(line for venv in value.venvs for line in _environment(venv)),
         ]
     )
     return _result(text, HealthOutput.of(value))
@@ -254,6 +257,29 @@ def _isolation(facts: dict[str, Any]) -> Iterable[str]:
     standing = ", ".join(wall["name"] for wall in walls if wall["stands"])
     yield f"Isolation: {facts['mode']}, network {facts['network']}, walls that stand: {standing or 'none'}"
     yield from (f"Missing wall: {wall['name']}, {wall['remedy']}" for wall in walls if not wall["stands"])
+
+
+def _environment(facts: dict[str, Any]) -> Iterable[str]:
+    """What is wrong with it is told as a problem of the server's already."""
+    told = ("problem", "drift", "generations")
+    yield f"Environment: {_facts({key: item for key, item in facts.items() if key not in told})}"
+    current, *past = cast("list[dict[str, Any]]", facts.get("generations") or [None])
+    if current and current["isCurrent"]:
+        yield f"Generation: {_generation(current)}"
+    elif current:
+        past = [current, *past]
+    if past:
+        way = f"`mcp-python-executor venv rollback {facts['name']}` returns to the first"
+        yield f"Generations before, {way}: {'; '.join(map(_generation, past))}"
+
+
+def _generation(facts: dict[str, Any]) -> str:
+    made = f", made {facts['madeAt']}" if facts["madeAt"] else ""
+    return f"{facts['id']} (Python {facts['pythonVersion']}, {_counted(facts['packageCount'])}{made})"
+
+
+def _counted(packages: int) -> str:
+    return f"{packages} package{'' if packages == 1 else 's'}"
 
 
 def _facts(value: Any) -> str:

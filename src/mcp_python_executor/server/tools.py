@@ -91,7 +91,8 @@ async def _uninstall_packages(service: Service, asked: take.UninstallPackages, c
 
 async def _list_packages(service: Service, asked: take.ListPackages, _call: Call) -> CallToolResult:
     name = _chosen(service, asked.venv_name)
-    return render.packages(name, await service.venvs.packages(name))
+    found = await service.venvs.packages(name)
+    return render.packages(name, found, (await service.venvs.get(name)).drift)
 
 
 def _chosen(service: Service, venv_name: str) -> str:
