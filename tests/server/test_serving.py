@@ -290,6 +290,23 @@ async def test_output_arrives_whole_and_in_order(client: Client):
     assert listener.values == sorted(set(listener.values))
 
 
+async def test_package_operations_tell_their_stages(client: Client):
+    stages: dict[str, str] = {}
+    for name, arguments in {
+        "create_venv": {"venvName": "staged"},
+        "install_packages": {"packages": "six==1.17.0", "venvName": "staged"},
+        "uninstall_packages": {"packages": "six", "venvName": "staged"},
+    }.items():
+        listener = Listener()
+        with anyio.fail_after(120):
+            result = await client.call_tool(name, arguments, progress_callback=listener)
+        assert not result.is_error, text(result)
+        stages[name] = listener.text
+    await call(client, "delete_venv", venvName="staged")
+    assert stages["install_packages"].startswith("resolving")
+    assert [told.endswith("switching") for told in stages.values()] == [True] * 3
+
+
 async def whole_output(client: Client, result: CallToolResult) -> str:
     uri = f"execution://{result.structured_content['executionId']}/stdout"
     [content] = (await client.read_resource(uri)).contents

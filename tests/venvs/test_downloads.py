@@ -29,6 +29,7 @@ async def test_a_version_that_no_interpreter_here_has_is_downloaded_and_works(op
         made = await venvs.create("lab", python_version=_minor(offer.version), listener=told.append)
         assert made.python_version == offer.version
         assert told[0] == f"downloading Python {offer.version}"
+        assert [stage for stage in told if stage.startswith(f"downloading {offer.key}")]
         await venvs.install("lab", "six")
         await each_holds_what_it_says(venvs, base)
         async with venvs.lease("lab") as generation:

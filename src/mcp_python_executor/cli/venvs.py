@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 
+from mcp_python_executor.cli.bar import open_bar
 from mcp_python_executor.cli.terminal import open_terminal, say
 from mcp_python_executor.errors import InvalidArgument, shown
 from mcp_python_executor.sandbox.probe import probe
@@ -52,9 +53,9 @@ def create(options: argparse.Namespace) -> int:
     if python is not None and not os.path.isfile(python):  # noqa: PTH113 - a name that is too long is no file either
         raise InvalidArgument(f"{shown(options.python)} is no file; name the interpreter to make it from by its path")
 
-    async def ask(venvs: Venvs, _: Listener) -> _Answer:
+    async def ask(venvs: Venvs, listener: Listener) -> _Answer:
         asked = {"description": options.description, "python_version": options.python_version}
-        return _one("created", await venvs.create(options.name, python=python, **asked))
+        return _one("created", await venvs.create(options.name, python=python, listener=listener, **asked))
 
     return _change(options, ask)
 
@@ -146,14 +147,12 @@ def _show(answer: _Answer, options: argparse.Namespace) -> None:
 
 @asynccontextmanager
 async def _progress() -> AsyncGenerator[Listener]:
-    """Shows a person at a terminal what is being done, while it is done; nobody else."""
+    """Shows a person at a terminal what is being done, and how much of it, while it is done; nobody else."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console
-
-    with Console(stderr=True).status("looking") as status:
-        yield status.update
+    with open_bar() as listener:
+        yield listener
 
 
 def _one(done: str, venv: Venv) -> _Answer:

@@ -106,10 +106,11 @@ async def _list_venvs(service: Service, _asked: take.NoArguments, _call: Call) -
     return render.venvs(await service.venvs.list())
 
 
-async def _create_venv(service: Service, asked: take.CreateVenv, _call: Call) -> CallToolResult:
-    venv = await service.venvs.create(
-        asked.venv_name, description=asked.description, python_version=asked.python_version
-    )
+async def _create_venv(service: Service, asked: take.CreateVenv, call: Call) -> CallToolResult:
+    async with progress(call) as tell:
+        venv = await service.venvs.create(
+            asked.venv_name, description=asked.description, python_version=asked.python_version, listener=tell
+        )
     return render.venv(venv, "Created")
 
 

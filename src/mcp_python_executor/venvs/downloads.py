@@ -67,18 +67,18 @@ class Downloads:
                 if _read(folder) is None:
                     if listener is not None:
                         listener(f"downloading Python {version}")
-                    await self._download(key, folder, lease.descriptor)
+                    await self._download(key, folder, lease.descriptor, listener)
             # No lock becomes a shared one in one step (flock(2)): in between another server may remove what we made.
             if (interpreter := _read(folder)) is not None and self.hold(interpreter, held):
                 return interpreter
 
-    async def _download(self, key: str, folder: Path, lease: int) -> None:
+    async def _download(self, key: str, folder: Path, lease: int, listener: Listener | None) -> None:
         # Whoever died in the middle of it left a part: we hold its lock, so nobody works on it.
         await run_sync(remove_tree, folder)
         await run_sync(folder.mkdir, 0o700)
         try:
             # The lock goes with uv: should we be killed, nobody takes the place while it still writes there.
-            completed = await self._uv.download(key, folder, pass_fds=(lease,))
+            completed = await self._uv.download(key, folder, pass_fds=(lease,), listener=listener)
             found = [] if completed.returncode else await self._uv.pythons(await run_sync(_bins, folder))
             await run_sync(self._finish, folder, completed, found)
         except BaseException:

@@ -127,6 +127,7 @@ class Venvs:
                 await self._chosen(python_version, python, listener) as interpreter,
                 self._builder.generation([], interpreter, offline_first=True, listener=listener) as record,
             ):
+                tell(listener, "switching")
                 self._changes.commit(name, record.id, VenvRecord(description, now()))
         return await self.get(name)
 

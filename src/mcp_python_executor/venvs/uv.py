@@ -181,13 +181,15 @@ class Uv:
         plain = [one for one in found if one["implementation"] == "cpython" and one["variant"] == "default"]
         return [(str(one["key"]), str(one["version"])) for one in plain]
 
-    async def download(self, key: str, target: Path, *, pass_fds: Sequence[int] = ()) -> Completed:
+    async def download(
+        self, key: str, target: Path, *, pass_fds: Sequence[int] = (), listener: Listener | None = None
+    ) -> Completed:
         """Put the interpreter that uv calls `key`, with its standard library compiled, below the directory `target`.
 
         A failure is in the answer.
         """
         command = ["python", "install", key, "--no-bin", "--compile-bytecode"]
-        return await self._run(command, self._downloading(target), None, pass_fds=pass_fds)
+        return await self._run(command, self._downloading(target), listener, pass_fds=pass_fds)
 
     def _downloading(self, target: Path) -> Policy:
         environment = {**self.index, **self.environment(None), "UV_PYTHON_INSTALL_DIR": str(target)}
