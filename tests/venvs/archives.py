@@ -1,4 +1,5 @@
-"""Interpreters to download: a small archive of one that this machine has, laid out as uv's own, and who serves it."""
+"""Interpreters to download: a small archive of the one that runs the tests, laid out as uv's own and told to be of
+another version, and who serves it."""
 
 import http.server
 import io
@@ -6,7 +7,7 @@ import json
 import platform
 import tarfile
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,37 +22,48 @@ _LEFT_OUT = frozenset(
 )
 
 
-def pack(python: Interpreter, archive: Path) -> None:
-    """Write `python` as `archive`, so that it runs wherever it is unpacked."""
+def other_version(python: Interpreter, taken: Iterable[str]) -> str:
+    """A version as long as that of `python`, of the same minor one, that is not among those `taken`."""
+    near = (python.version[:-1] + digit for digit in "123456789")
+    return next(version for version in near if version not in (python.version, *taken))
+
+
+def pack(python: Interpreter, archive: Path, version: str) -> None:
+    """Write `python` as `archive`, so that it runs wherever it is unpacked, and says that it is of `version`."""
+    texts = {f"{python.prefix}/lib\0": "$ORIGIN/../lib", f"{python.version}\0": version}
     library = f"lib/python{python.minor}"
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
-        _add_binary(tar, python.prefix, f"bin/python{python.minor}")
+        _add_binary(tar, python.prefix, f"bin/python{python.minor}", texts)
         for name in ("python", "python3"):
             link = tarfile.TarInfo(f"python/bin/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, f"python{python.minor}"
             tar.addfile(link)
         for path in (python.prefix / "lib").glob("libpython*.so.*"):
-            _add_binary(tar, python.prefix, f"lib/{path.name}")
+            _add_binary(tar, python.prefix, f"lib/{path.name}", texts)
         tar.add(python.prefix / library, f"python/{library}", filter=_needed)
 
 
-def _add_binary(tar: tarfile.TarFile, prefix: Path, name: str) -> None:
-    """Where it looks for its shared library becomes the place beside it, by as many bytes: see ld.so(8), $ORIGIN."""
+def _add_binary(tar: tarfile.TarFile, prefix: Path, name: str, texts: Mapping[str, str]) -> None:
+    """With `texts` in it replaced by as many bytes: where it looks for its shared library, see ld.so(8) on $ORIGIN, and
+    the version."""
     content = (prefix / name).read_bytes()
-    old = f"{prefix}/lib\0".encode()
+    for old, new in texts.items():
+        content = content.replace(old.encode(), new.encode().ljust(len(old), b"\0"))
     entry = tarfile.TarInfo(f"python/{name}")
     entry.size, entry.mode = len(content), 0o755
-    tar.addfile(entry, io.BytesIO(content.replace(old, b"$ORIGIN/../lib".ljust(len(old), b"\0"))))
+    tar.addfile(entry, io.BytesIO(content))
 
 
 def _needed(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     inner = entry.name.split("/")[3:]
+    if entry.issym() and entry.linkname.startswith("/"):  # Debian's leads into /etc
+        return None
     return None if any(part in _LEFT_OUT or part.startswith("config-") for part in inner) else entry
 
 
-def listing(python: Interpreter, path: Path, *, sha256: str | None = None, version: str = "") -> str:
-    """Write the list of what there is to download at `path`: `python` alone. Returns uv's name for it."""
-    major, minor, patch = (version or python.version).split(".")
+def listing(path: Path, version: str, *, sha256: str | None = None) -> str:
+    """Write the list of what there is to download at `path`: one of `version` alone. Returns uv's name for it."""
+    major, minor, patch = version.split(".")
     key = f"cpython-{major}.{minor}.{patch}-linux-{platform.machine()}-gnu"
     entry = {
         "name": "cpython",

@@ -15,11 +15,10 @@ from mcp_python_executor.sandbox.policy import Policy
 from mcp_python_executor.venvs import pythons
 from mcp_python_executor.venvs.model import Package
 from mcp_python_executor.venvs.operations import Venvs, open_venvs
-from mcp_python_executor.venvs.pythons import Interpreter
 from mcp_python_executor.venvs.records import GenerationRecord, write_generation, write_packages
 from mcp_python_executor.venvs.store import Store
 from mcp_python_executor.venvs.uv import Confine, Uv
-from tests.venvs.archives import Offer, listing, pack, served
+from tests.venvs.archives import Offer, listing, other_version, pack, served
 
 BUBBLEWRAP = shutil.which("bwrap")
 # Small, pure Python, without dependencies: what most tests install.
@@ -84,31 +83,27 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture(scope="session")
-def spare(tmp_path_factory: pytest.TempPathFactory) -> Interpreter:
-    """An interpreter of this machine that is not found when its user's home is another."""
-    directory = tmp_path_factory.mktemp("spare")
-    find = partial(anyio.run, Uv.found(directory, {}, no_walls).pythons)
+def spare_version(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A version that no interpreter has which is found when its user's home is another."""
+    directory = tmp_path_factory.mktemp("found")
     (directory / "cache").mkdir()
-    always = {pythons.default().minor, *(found.minor for found in find(pythons.directories(directory)))}
-    spare = [found for found in find(pythons.directories(Path.home())) if found.minor not in always]
-    if not spare:
-        why = "needs a Python in ~/.pyenv or of uv's, of a minor version that neither the system nor these tests use"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
-    return spare[0]
+    found = anyio.run(Uv.found(directory, {}, no_walls).pythons, pythons.directories(directory))
+    return other_version(pythons.default(), [python.version for python in found])
 
 
 @pytest.fixture(scope="session")
-def archive(spare: Interpreter, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archive(spare_version: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter of that version, packed."""
     archive = tmp_path_factory.mktemp("archive") / "python.tar.gz"
-    pack(spare, archive)
+    pack(pythons.default(), archive, spare_version)
     return archive
 
 
 @pytest.fixture
-def offer(spare: Interpreter, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Offer]:
+def offer(spare_version: str, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Offer]:
     monkeypatch.setenv("HOME", str(tmp_path))
     known = tmp_path / "downloads.json"
-    key = listing(spare, known)
+    key = listing(known, spare_version)
     with served(archive) as mirror:
         mirror.may_go_on.set()
         way = {
@@ -116,7 +111,7 @@ def offer(spare: Interpreter, archive: Path, tmp_path: Path, monkeypatch: pytest
             "UV_PYTHON_DOWNLOADS_JSON_URL": str(known),
             "UV_HTTP_RETRIES": "0",
         }
-        yield Offer(spare.version, key, mirror, {**os.environ, **way})
+        yield Offer(spare_version, key, mirror, {**os.environ, **way})
 
 
 def make_generation(store: Store, name: str, *, python: str = "/bin/sh") -> str:

@@ -1,6 +1,7 @@
 """Interpreters that are downloaded where none on the machine fits: by real uv, from a mirror on this machine."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pytest
 
 from mcp_python_executor.errors import InvalidArgument
 from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.venvs import pythons
 from mcp_python_executor.venvs.files import remove_tree
-from mcp_python_executor.venvs.pythons import Interpreter
 from mcp_python_executor.venvs.uv import Confine
 from tests.venvs.archives import Offer, listing
 from tests.venvs.conftest import Open
@@ -19,14 +20,10 @@ from tests.venvs.invariants import all_is_tidy, each_holds_what_it_says
 pytestmark = pytest.mark.anyio
 
 
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
-
-
 async def test_a_version_that_no_interpreter_here_has_is_downloaded_and_works(opened: Open, base: Path, offer: Offer):
     told: list[str] = []
     async with opened(environment=offer.environment) as venvs:
-        made = await venvs.create("lab", python_version=_minor(offer.version), listener=told.append)
+        made = await venvs.create("lab", python_version=offer.version, listener=told.append)
         assert made.python_version == offer.version
         assert told[0] == f"downloading Python {offer.version}"
         assert [stage for stage in told if stage.startswith(f"downloading {offer.key}")]
@@ -44,7 +41,8 @@ async def test_it_is_found_the_next_time(opened: Open, offer: Offer):
         await venvs.create("lab", python_version=f"=={offer.version}")
     async with opened(environment={**offer.environment, "UV_PYTHON_DOWNLOADS": "never"}) as venvs:
         told: list[str] = []
-        assert (await venvs.create("next", python_version=_minor(offer.version), listener=told.append)).python_version
+        made = await venvs.create("next", python_version=offer.version, listener=told.append)
+        assert made.python_version == offer.version
         assert not [stage for stage in told if stage.startswith("downloading")]
     assert offer.mirror.asked == 1
 
@@ -111,10 +109,8 @@ async def test_a_place_that_cannot_be_reached_is_told_with_the_versions_that_are
         assert await venvs.names() == []
 
 
-async def test_an_archive_that_is_not_the_one_that_uv_knows_is_refused(
-    opened: Open, base: Path, offer: Offer, spare: Interpreter
-):
-    listing(spare, Path(offer.environment["UV_PYTHON_DOWNLOADS_JSON_URL"]), sha256="0" * 64)
+async def test_an_archive_that_is_not_the_one_that_uv_knows_is_refused(opened: Open, base: Path, offer: Offer):
+    listing(Path(offer.environment["UV_PYTHON_DOWNLOADS_JSON_URL"]), offer.version, sha256="0" * 64)
     async with opened(environment=offer.environment) as venvs:
         with pytest.raises(InvalidArgument, match=r"it can't be downloaded.*[Hh]ash"):
             await venvs.create("lab", python_version=offer.version)
@@ -128,8 +124,8 @@ async def test_who_forbids_downloads_is_obeyed(opened: Open, offer: Offer):
     assert offer.mirror.asked == 0
 
 
-async def test_what_is_too_old_or_not_known_is_not_downloaded(opened: Open, offer: Offer, spare: Interpreter):
-    listing(spare, Path(offer.environment["UV_PYTHON_DOWNLOADS_JSON_URL"]), version="3.8.20")
+async def test_what_is_too_old_or_not_known_is_not_downloaded(opened: Open, offer: Offer):
+    listing(Path(offer.environment["UV_PYTHON_DOWNLOADS_JSON_URL"]), "3.8.20")
     async with opened(environment=offer.environment) as venvs:
         for asked in (">=3.8,<3.9", "3.99"):
             with pytest.raises(InvalidArgument, match=r"there are .*; there is none to download"):
@@ -165,11 +161,15 @@ async def test_only_the_download_itself_may_write_where_interpreters_are(
 
 
 async def test_an_environment_whose_interpreter_was_removed_by_hand_is_repaired_with_another_download(
-    opened: Open, base: Path, offer: Offer
+    opened: Open, base: Path, offer: Offer, monkeypatch: pytest.MonkeyPatch
 ):
     async with opened(environment=offer.environment) as venvs:
         await venvs.create("lab", python_version=offer.version)
         await venvs.install("lab", "six")
+    mine = pythons.default()
+    # As on a machine where all others are of another minor version, for one of the same would take its place.
+    monkeypatch.setattr(pythons, "default", lambda: replace(mine, version="3.99.0"))
+    monkeypatch.setattr(pythons, "SYSTEM_BINS", ())
     await anyio.to_thread.run_sync(remove_tree, base / ".store" / "pythons" / offer.key)
     async with opened(environment=offer.environment) as venvs:
         assert "is gone; repair it in a terminal" in (await venvs.get("lab")).problem

@@ -12,6 +12,7 @@ from mcp_python_executor.venvs.model import Change, VenvStatus
 from mcp_python_executor.venvs.operations import Venvs, open_venvs
 from mcp_python_executor.venvs.uv import Confine
 from tests.conftest import open_descriptors
+from tests.venvs.archives import Offer
 from tests.venvs.conftest import BUBBLEWRAP, Open, behind_bubblewrap
 from tests.venvs.invariants import all_is_tidy
 
@@ -304,10 +305,18 @@ async def test_the_default_environment_is_ensured_once(venvs: Venvs, base: Path)
     assert await venvs.packages("empty") == []
 
 
-async def test_another_python_is_found_by_version(venvs: Venvs, base: Path):
-    made = await venvs.create("new", python_version=">=3.12")
-    major, minor, *_ = made.python_version.split(".")
-    assert (int(major), int(minor)) >= (3, 12)
+@pytest.mark.parametrize("place", [".pyenv/versions/x", ".local/share/uv/python/x"])
+async def test_another_python_is_found_by_version(
+    venvs: Venvs, base: Path, offer: Offer, archive: Path, tmp_path: Path, place: str
+):
+    # In the home directory, as the offer has set it.
+    await anyio.run_process(["tar", "-xf", archive, "-C", tmp_path])
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / "python").rename(tmp_path / place)
+    made = await venvs.create("new", python_version=offer.version)
+    assert made.python_version == offer.version
+    assert (base / "new" / "bin" / "python").resolve().is_relative_to(tmp_path / place)
+    assert offer.mirror.asked == 0
     await venvs.install("new", "six")
     assert (
         _says(base / "new" / "bin" / "python", "import six, sys; print(sys.version.split()[0])") == made.python_version
