@@ -121,6 +121,23 @@ stop.set()
     assert (result.status, result.stdout) == (Status.OK, "0\n"), result
 
 
+async def test_orphans_that_ended_are_no_processes_any_more(open_bench: OpenBench, isolation: str):
+    code = """
+import os
+for _ in range(3000):
+    child = os.fork()
+    if child == 0:
+        os.fork()
+        os._exit(0)
+    os.waitpid(child, 0)
+print("done")
+"""
+    limits = Limits(processes=50, wall_seconds=120)
+    async with open_bench(isolation=isolation, limits=limits) as bench:
+        result = await bench.run(code)
+    assert (result.status, result.stdout) == (Status.OK, "done\n"), result
+
+
 # Files
 
 

@@ -30,8 +30,8 @@ class _Process(NamedTuple):
 class Tree:
     """The processes `roots` and all that descend from them.
 
-    `roots` begin with the run's first process, which is the zygote's child, and end with the worker. `temporary` are
-    the directories that are the run's own tmpfs, as its processes see them; none where they are not.
+    `roots` begin with the run's first process and end with the zygote's child. `temporary` are the directories that are
+    the run's own tmpfs, as its processes see them; none where they are not.
     """
 
     def __init__(self, roots: Sequence[int], temporary: Iterable[str], limits: Limits) -> None:
@@ -87,14 +87,14 @@ class Tree:
         return found, tasks
 
     def _memory(self, found: Iterable[int]) -> int:
-        statuses = {pid: _fields(f"{pid}/status") for pid in found}
+        statuses = {pid: _fields(f"{pid}/status") for pid in found if pid not in self._roots[:-1]}
         files = sum(_of_tmpfs(self._roots[-1], path) for path in self._temporary if self._roots)
         own = files + 1024 * sum(_sum(status, _ITS_OWN) for status in statuses.values())
         at_most = own + 1024 * sum(_sum(status, _RESIDENT) for status in statuses.values())
         if at_most <= _SURELY_WITHIN * self._limits.memory_bytes:
             return at_most
-        first = _process(self._roots[0]) if self._roots else None
-        return own + 1024 * _shares(statuses, first.parent if first else 0)
+        forked = _process(self._roots[-1]) if self._roots else None
+        return own + 1024 * _shares(statuses, forked.parent if forked else 0)
 
 
 def _shares(statuses: Mapping[int, Mapping[bytes, int]], zygote: int) -> int:

@@ -6,8 +6,12 @@ namespace owns, what was mounted before is locked and can be neither unmounted n
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import os
+import resource
+import select
 import signal
 import struct
 
@@ -17,6 +21,7 @@ _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
+_PID = struct.Struct("i")
 # Each costs the kernel about a kilobyte that no size bounds.
 _MOST_INODES = 65_536
 
@@ -68,33 +73,86 @@ def _mount_flags(path: str) -> int:
     return (flags & 0x40F) | (flags & 0x800) | (ms_relatime if flags & relatime else 0)
 
 
-class Run:
-    """One run's own PID namespace: PID 1 waits for its end, which ends every process in it.
+class Inits:
+    """Has the first process of the next run ready, which is PID 1 of a PID namespace of the run's own.
 
-    A program as PID 1 could not even kill itself (an init ignores its own default signals), so it is PID 2. The init
-    reads a pipe of the zygote's: when the zygote dies, it ends too.
+    A process of its own starts them, for they have to ignore SIGCHLD, as it does: then the kernel waits for the orphans
+    that become theirs (see wait(2)), which otherwise counted as processes until the run's end.
     """
 
-    def __init__(self, home: int, init_program: str) -> None:
-        self._home = home
+    def __init__(self, home: int, program: str) -> None:
+        """`program` is what they run: it has to end when its standard input does, and start nothing."""
+        asked, self._ask = os.pipe()
+        self._answers, answer = os.pipe()
+        if os.fork() == 0:
+            _start_inits(asked, answer, home, program)
+        os.close(asked)
+        os.close(answer)
+
+    def take(self) -> int:
+        """The PID of one that no run has yet.
+
+        Raises:
+            OSError: the kernel refused one.
+            EOFError: what starts them was killed.
+        """
+        answer = b""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._ask, b"?")
+            answer = os.read(self._answers, _PID.size)
+        if not answer:
+            raise EOFError("no run can have a PID namespace any more")
+        (pid,) = _PID.unpack(answer)
+        if pid < 0:
+            raise OSError(-pid, f"make a PID namespace: {os.strerror(-pid)}")
+        return pid
+
+
+def _start_inits(asked: int, answer: int, home: int, program: str) -> None:
+    """Never returns: ends with the zygote, which is the first process of the namespace `home`."""
+    try:
+        for place, descriptor in enumerate((asked, answer, home)):
+            os.dup2(descriptor, place, inheritable=False)
+        asked, answer, home = range(3)
+        os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        lifeline, _ = os.pipe()  # its other end stays open as long as this process is
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        ready = _start_init(lifeline, home, program)
+        while os.read(asked, 1):
+            os.write(answer, _PID.pack(ready if ready > 0 else _start_init(lifeline, home, program)))
+            ready = _start_init(lifeline, home, program)
+    finally:
+        os._exit(1)
+
+
+def _start_init(lifeline: int, home: int, program: str) -> int:
+    """The PID of a new one, or minus an error's number."""
+    nowhere = [(os.POSIX_SPAWN_OPEN, place, os.devnull, os.O_WRONLY, 0) for place in (1, 2)]
+    try:
         _checked(_libc.unshare(_NEWPID), "unshare a PID namespace")
-        lifeline, self._hold = os.pipe()
         try:
-            self.init = os.posix_spawn(
-                init_program,
-                ["init"],
-                {},
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, lifeline, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
-                ],
-            )
-        except BaseException:
-            os.close(self._hold)
-            self.leave()
-            raise
+            return os.posix_spawn(program, ["init"], {}, file_actions=[(os.POSIX_SPAWN_DUP2, lifeline, 0), *nowhere])
         finally:
-            os.close(lifeline)
+            _checked(_libc.setns(home, _NEWPID), "return to the zygote's PID namespace")
+    except OSError as error:
+        return -(error.errno or errno.EAGAIN)
+
+
+class Run:
+    """One run's own PID namespace: the end of PID 1, its `init`, ends every process in it.
+
+    A program as PID 1 could not even kill itself (an init ignores its own default signals), so it is PID 2.
+    """
+
+    def __init__(self, home: int, inits: Inits) -> None:
+        self._home = home
+        self.init = inits.take()
+        self._handle = os.pidfd_open(self.init)
+        try:
+            _checked(_libc.setns(self._handle, _NEWPID), "enter the run's PID namespace")
+        except BaseException:
+            self.close()
+            raise
 
     def leave(self) -> None:
         """The zygote's next child is in the zygote's own PID namespace again."""
@@ -102,13 +160,16 @@ class Run:
 
     def kill(self) -> None:
         """Ends every process of the run; the worker's end then shows to whoever waits for it."""
-        os.kill(self.init, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def close(self) -> None:
         """Ends every process of the run. When it returns, none is left."""
         self.kill()
-        os.waitpid(self.init, 0)
-        os.close(self._hold)
+        ended = select.poll()
+        ended.register(self._handle, select.POLLIN)
+        ended.poll()
+        os.close(self._handle)
 
 
 def own_mounts(sizes: dict[str, int], keep: list[str]) -> bool:

@@ -34,12 +34,12 @@ def _try_in_worker(write: int) -> None:
 
 
 def main() -> None:
-    """The probe's whole life. Its argument: the program that keeps a run's PID namespace (see `namespaces.Run`)."""
+    """The probe's whole life. Its argument: the program that keeps a run's PID namespace (see `namespaces.Inits`)."""
     found: dict[str, object] = dict.fromkeys(_TRIES, "not reached")
     found["abi"] = landlock.abi()
     try:
         home = namespaces.enter_locked()
-        run = namespaces.Run(home, sys.argv[1])
+        run = namespaces.Run(home, namespaces.Inits(home, sys.argv[1]))
         found["namespaces"] = ""
     except OSError as error:
         found["namespaces"] = str(error)

@@ -73,6 +73,8 @@ class Zygote:
         if "seccomp" in self._walls:
             self._config["filter"] = seccomp.program(machine, network=network, mounts=own)
             seccomp.install(seccomp.program(machine, network=network, mounts=own, zygote=own))
+        if own:
+            self._inits = namespaces.Inits(self._home, self._config["init"])
 
     def warm_up(self) -> None:
         """Imports what programs here usually import."""
@@ -119,7 +121,7 @@ class Zygote:
         self._poll.register(run.ended, select.POLLIN)
 
     def _run_in_namespace(self, order: dict[str, Any], descriptors: list[int]) -> _Running:
-        tree = namespaces.Run(self._home, self._config["init"])
+        tree = namespaces.Run(self._home, self._inits)
         try:
             pid = os.fork()
         except OSError:
