@@ -5,12 +5,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import venv as standard
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+import psutil
 import pytest
 
 from mcp_python_executor.venvs import plain
@@ -26,6 +29,8 @@ pytestmark = pytest.mark.anyio
 _PROGRAM = Path(__file__).parent / "dies_at_step.py"
 
 Prepare = Callable[[Venvs, Path], Awaitable[None]]
+Record = Callable[[str, object], None]
+"""Puts a figure of a test into the report of a run: how many kills there were."""
 
 
 async def _with_six(venvs: Venvs, _base: Path) -> None:
@@ -154,7 +159,7 @@ async def _check(opened: Open, base: Path, allowed: Sequence[list[str] | None]) 
 
 @pytest.mark.parametrize("case", _CASES.values(), ids=_CASES)
 async def test_a_kill_at_any_step_leaves_the_old_or_the_new(
-    opened: Open, base: Path, case: _Case, sample: Callable[[list[int], int], list[int]]
+    opened: Open, base: Path, case: _Case, sample: Callable[[list[int], int], list[int]], record_property: Record
 ):
     pristine = await _prepared(opened, base, case.prepare)
     statuses: list[int] = []
@@ -165,38 +170,88 @@ async def test_a_kill_at_any_step_leaves_the_old_or_the_new(
         await _check(opened, base, case.allowed)
     # What goes on behind an operation is not the same each time: the last steps may not be reached.
     assert -signal.SIGKILL in statuses
+    record_property("kills", statuses.count(-signal.SIGKILL))
 
 
 async def test_a_kill_at_any_step_of_a_download_leaves_a_whole_interpreter_or_none(
-    opened: Open, base: Path, offer: Offer, sample: Callable[[list[int], int], list[int]]
+    opened: Open, base: Path, offer: Offer, sample: Callable[[list[int], int], list[int]], record_property: Record
 ):
     async with opened() as venvs:
         await _with_six(venvs, base)
     pristine = await anyio.to_thread.run_sync(_Pristine, base, offer)
+    statuses: list[int] = []
     for step in sample(list(pristine.steps("download")), 3):
         await anyio.to_thread.run_sync(pristine.lay)
-        await anyio.to_thread.run_sync(pristine.run, "download", step)
+        status, _ = await anyio.to_thread.run_sync(pristine.run, "download", step)
+        statuses.append(status)
         await _check(opened, base, [["six"]])
+    assert -signal.SIGKILL in statuses
+    record_property("kills", statuses.count(-signal.SIGKILL))
 
 
 @pytest.mark.parametrize("name", ["install", "install_new", "uninstall", "repair without files", "adopt"])
 async def test_a_kill_at_any_moment_leaves_the_old_or_the_new(
-    opened: Open, base: Path, name: str, sample: Callable[[list[int], int], list[int]]
+    opened: Open, base: Path, name: str, sample: Callable[[list[int], int], list[int]], record_property: Record
 ):
     case = _CASES[name]
     pristine = await _prepared(opened, base, case.prepare)
-    for hundredth in sample(list(range(0, 80, 1)), 2):
+    kills = 0
+    for hundredth in sample(list(range(80)), 2):
         await anyio.to_thread.run_sync(pristine.lay)
-        await _killed_after(pristine.command(case.operation, -1), hundredth / 100)
+        kills += await _killed_after(pristine.command(case.operation, -1), hundredth / 100)
         await _check(opened, base, case.allowed)
+    record_property("kills", kills)
 
 
-async def _killed_after(command: Sequence[str], seconds: float) -> None:
-    """A server is killed so long after it began, whatever it is at then."""
+@pytest.mark.parametrize("name", ["create", "install", "install_new", "uninstall", "repair without files", "adopt"])
+async def test_a_kill_of_uv_at_any_moment_leaves_the_old_or_the_new(
+    opened: Open,
+    base: Path,
+    name: str,
+    sample: Callable[[list[tuple[int, int]], int], list[tuple[int, int]]],
+    record_property: Record,
+):
+    case = _CASES[name]
+    pristine = await _prepared(opened, base, case.prepare)
+    kills = 0
+    # Of its starts during an operation the second one links; none takes longer.
+    for start, hundredth in sample([(start, hundredth) for start in (1, 2) for hundredth in range(12)], 2):
+        await anyio.to_thread.run_sync(pristine.lay)
+        said = await anyio.to_thread.run_sync(
+            _with_uv_killed, pristine.command(case.operation, -1), start, hundredth / 100
+        )
+        assert not said or "uv was killed by signal 9; nothing was changed, so call again" in said
+        kills += bool(said)
+        await _check(opened, base, case.allowed)
+    record_property("kills", kills)
+
+
+def _with_uv_killed(command: Sequence[str], start: int, seconds: float) -> str:
+    """What a server says in the end whose uv is killed so long after it began for the `start`-th time."""
+    begun: set[int] = set()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+        here = psutil.Process(server.pid)
+        while server.poll() is None:
+            with suppress(psutil.Error):
+                for uv in here.children(recursive=True):
+                    if uv.pid not in begun and uv.name() == "uv":
+                        begun.add(uv.pid)
+                        if len(begun) == start:
+                            time.sleep(seconds)
+                            uv.kill()
+            time.sleep(0.001)
+        _, said = server.communicate(timeout=60)
+    return said
+
+
+async def _killed_after(command: Sequence[str], seconds: float) -> bool:
+    """Whether a server was killed so long after it began, whatever it was at then, and not over already."""
     async with await anyio.open_process(command, stderr=subprocess.STDOUT) as server:
         assert server.stdout
         assert await server.stdout.receive(6) == b"begin\n"
         with anyio.move_on_after(seconds):
             await server.wait()
-        if server.returncode is None:
+        is_over = server.returncode is not None
+        if not is_over:
             server.kill()
+    return not is_over
