@@ -214,7 +214,7 @@ os.write(writer, b"x")
     "lower its group's priority": "os.setpriority(os.PRIO_PGRP, pid, 19)",
     "lower its user's priority": "os.setpriority(os.PRIO_USER, os.getuid(), 19)",
     "bind it to one processor": "os.sched_setaffinity(pid, {min(os.sched_getaffinity(0))})",
-    "make it idle": "os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))",
+    "make it wait for others": "os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))",
     "starve its disk": "call(251, 1, pid, 3 << 13)",
     "move its pages": "call(256, pid, 8, bytes(8), bytes(8))",
     "advise its memory": "call(440, os.pidfd_open(pid), bytes(16), 1, 21, 0)",

@@ -280,7 +280,7 @@ CHANGING = {
     ],
     "scheduling": [
         "os.sched_setaffinity(pid, {0})",
-        "os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))",
+        "os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))",
         "os.sched_setparam(pid, os.sched_param(0))",
         "call(314, pid, struct.pack('IIQiIQQQ', 48, 5, 0, 0, 0, 0, 0, 0), 0)",  # sched_setattr
     ],

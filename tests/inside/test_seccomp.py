@@ -132,6 +132,14 @@ def test_there_are_no_objects_that_outlive_a_program(machine: str, name: str):
     assert verdict(machine, name) == bpf.ERRNO | errno.ENOSYS
 
 
+@pytest.mark.parametrize("mounts", [True, False])
+def test_no_process_becomes_one_that_runs_when_nobody_else_does(machine: str, mounts: bool):
+    for policy, allowed in ((0, True), (3, True), (0x40000003, True), (1, False), (5, False), (0x40000005, False)):
+        told = verdict(machine, "sched_setscheduler", 0, policy, mounts=mounts)
+        assert told == (bpf.ALLOW if allowed else bpf.ERRNO | errno.EPERM)
+    assert verdict(machine, "sched_setattr", mounts=mounts) == bpf.ERRNO | errno.ENOSYS
+
+
 @pytest.mark.parametrize("name", ["prlimit64", "sched_setaffinity", "sched_setscheduler", "setpriority", "ioprio_set"])
 def test_without_namespaces_only_a_process_changes_its_own_limits_and_priority(machine: str, name: str):
     own = (1, 0) if name == "ioprio_set" else (0, 0)

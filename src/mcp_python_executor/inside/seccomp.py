@@ -84,7 +84,9 @@ _NOT_FOR_CLONE = (
 )
 _SET_ID_BITS = 0o6000
 _PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
-_SCHEDULING = "sched_setparam sched_setscheduler sched_setaffinity sched_setattr"
+_SCHEDULING = "sched_setparam sched_setaffinity"
+# What is SCHED_IDLE takes seconds to end while others are busy, and with it the run.
+_SCHED_OTHER, _SCHED_BATCH, _SCHED_RESET_ON_FORK = 0, 3, 0x40000000
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_TYPE, _SOCK_STREAM, _SOCK_SEQPACKET = 0xF, 1, 5
 # Ioctls that no program has use for: typing into a terminal (TIOCSTI, TIOCLINUX), and changing what belongs to a file
@@ -142,6 +144,10 @@ def _when(arguments: dict[int, int], error: int) -> list[Instruction]:
     return [*code, _one(_RETURN, _ALLOW)]
 
 
+def _policies() -> list[Instruction]:
+    return _only(1, (_SCHED_OTHER, _SCHED_BATCH), errno.EPERM, mask=0xFFFFFFFF & ~_SCHED_RESET_ON_FORK)
+
+
 def unmounted_checks() -> dict[str, list[Instruction]]:
     """What stands in for mounts and namespaces of the run's own, by the call's name."""
     itself = {0: 0}
@@ -156,6 +162,7 @@ def unmounted_checks() -> dict[str, list[Instruction]]:
         "setpriority": _when({0: _PRIO_PROCESS, 1: 0}, errno.EPERM),
         "ioprio_set": _when({0: _IOPRIO_WHO_PROCESS, 1: 0}, errno.EPERM),
         **{name: _when(itself, errno.EPERM) for name in _SCHEDULING.split()},
+        "sched_setscheduler": [*_when(itself, errno.EPERM)[:-1], *_policies()],
     }
 
 
@@ -178,6 +185,8 @@ def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
         "fallocate": [_fail(errno.EOPNOTSUPP)],
         "clone3": [_fail(errno.ENOSYS)],  # its flags are out of a filter's reach; libraries fall back to clone
         "openat2": [_fail(errno.ENOSYS)],  # likewise its mode
+        "sched_setattr": [_fail(errno.ENOSYS)],  # likewise its policy
+        "sched_setscheduler": _policies(),
         "chmod": _refuse_bits(1, _SET_ID_BITS, errno.EPERM),
         "fchmod": _refuse_bits(1, _SET_ID_BITS, errno.EPERM),
         "fchmodat": _refuse_bits(2, _SET_ID_BITS, errno.EPERM),
