@@ -70,8 +70,14 @@ def confinement(request: pytest.FixtureRequest, walls: Walls) -> Confinement:
 
 
 @pytest.fixture
-def open_bench(open_bench: OpenBench, confinement: Confinement, request: pytest.FixtureRequest) -> OpenBench:
-    """As tests/bench.py has it, behind `confinement`, or what is left of it with one wall taken down."""
+def standing(confinement: Confinement, request: pytest.FixtureRequest) -> Confinement:
+    """What stands of `confinement`: all of it, or what is left with one wall taken down."""
     taken = request.config.getoption("--without-wall")
     left = {name: getattr(confinement, name) for name in confinement.names if name != taken}
-    return partial(open_bench, confinement=Confinement(**left, unprivileged=confinement.unprivileged))
+    return Confinement(**left, unprivileged=confinement.unprivileged)
+
+
+@pytest.fixture
+def open_bench(open_bench: OpenBench, standing: Confinement) -> OpenBench:
+    """As tests/bench.py has it, behind what is standing."""
+    return partial(open_bench, confinement=standing)

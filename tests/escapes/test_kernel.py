@@ -280,7 +280,7 @@ print([line.split() for line in open("/proc/self/status") if line.startswith("Ca
 
 
 def test_nothing_is_typed_into_or_shown_on_the_servers_terminal(
-    confinement: Confinement, interpreter: Interpreter, tmp_path: Path
+    standing: Confinement, interpreter: Interpreter, tmp_path: Path
 ):
     # TIOCSTI, TIOCLINUX, TIOCSCTTY, TIOCCONS
     code = """
@@ -307,7 +307,7 @@ print("tried on", len(descriptors))
         os.close(os.open("/dev/tty", os.O_RDWR))
 
     try:
-        with apart.server(apart.Order(confinement, interpreter, tmp_path, code), take_terminal) as server:
+        with apart.server(apart.Order(standing, interpreter, tmp_path, code), take_terminal) as server:
             assert server.stdout is not None
             told = server.stdout.read().decode()
             assert select.select([controller, terminal], [], [], 0)[0] == []
