@@ -42,7 +42,7 @@ FORGED = {
     "wrong types": "report(error=[], result={}, pictures='x', modules=1)",
     "wrong fields": "report(error={'type': 1, 'message': None, 'traceback': []})",
     "another status": "report(status='killed', exitCode=9, signal='SIGKILL', files=['/etc/shadow'], stdout='forged')",
-    "no pictures": "report(pictures=['AAAA', '!', '', 'x' * 1000], value_picture='AAAA')",
+    "no pictures": "report(pictures=['AAAA', '!', '', 'x' * 1000], pictures_left_out=-1)",
     "too many pictures": "report(pictures=['iVBORw0KGgo='] * 21)",
     "too many modules": "report(modules=['os'] * 201)",
     "strange modules": "report(modules=['os.path', '../os', '', 'a' * 100_000, 'import os'])",
@@ -127,7 +127,7 @@ async def test_a_forged_picture_is_bounded(open_bench: OpenBench):
     code = """
 import base64
 picture = base64.b64encode(b"\\x89PNG\\r\\n\\x1a\\n" + bytes(2 << 20)).decode()
-report(pictures=[picture] * 15, value_picture=picture)
+report(pictures=[picture] * 15)
 os._exit(0)
 """
     result = await run(open_bench, code)

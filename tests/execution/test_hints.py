@@ -40,8 +40,63 @@ def test_a_closed_place_names_the_open_ones():
     assert "OUTPUT_PATH" in hint(error("OSError", filename="/usr/x", errno=errno.EROFS), "v")
 
 
-def test_a_refused_socket_names_the_setting():
-    assert "NETWORK_ACCESS" in hint(error("PermissionError", traceback="socket.py", errno=errno.EACCES), "v")
+@pytest.mark.parametrize(
+    "told",
+    [
+        error("PermissionError", whole='File "/usr/lib/python3.11/socket.py"', errno=errno.EACCES),
+        error("URLError", whole="socket.gaierror: [Errno -3] Temporary failure in name resolution"),
+        error("ConnectionError", whole="urllib3.exceptions.NameResolutionError: ..."),
+    ],
+)
+def test_what_reaches_for_the_network_is_told_the_setting(told: ReportedError):
+    assert "NETWORK_ACCESS" in hint(told, "v")
+    assert hint(told, "v", network=True) == ""
+
+
+def test_a_module_of_the_standard_library_is_not_to_be_installed():
+    assert hint(error("ModuleNotFoundError", name="_tkinter"), "v") == ""
+
+
+def test_an_input_that_is_missing_is_asked_for():
+    assert "inputData" in hint(error("EOFError", message="EOF when reading a line"), "v")
+    assert hint(error("EOFError", message="Ran out of input"), "v") == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("!pip install -q numpy pandas>=2", "install_packages(packages=['numpy', 'pandas>=2'], venvName='v')"),
+        ("%pip install numpy", "install_packages(packages=['numpy'], venvName='v')"),
+        ("!ls -l", "subprocess.run('ls -l', shell=True)"),
+        ("%matplotlib inline", "leave it out"),
+        ("%%time", "magic"),
+        ("x = = 1", ""),
+    ],
+)
+def test_a_notebooks_line_is_told_another_way(line: str, expected: str):
+    told = hint(error("SyntaxError", traceback=f'  File "main.py", line 1\n    {line}\n    ^\nSyntaxError: no'), "v")
+    assert expected in told
+    assert bool(told) is bool(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message", "hidden"),
+    [
+        ("random", "AttributeError", "module 'random' has no attribute 'random' (consider renaming ...)", True),
+        ("email", "ModuleNotFoundError", "No module named 'email.mime'; 'email' is not a package", True),
+        (
+            "numpy",
+            "AttributeError",
+            "partially initialized module 'numpy' has no attribute 'a' (most likely due to a circular import)",
+            True,
+        ),
+        ("job", "AttributeError", "module 'math' has no attribute 'x'", False),
+        ("math", "ValueError", "module 'math'", False),
+    ],
+)
+def test_a_script_that_hides_a_module_is_told(name: str, kind: str, message: str, hidden: bool):
+    told = hint(error(kind, message=message, name=name), "v", script=Path(f"/s/{name}.py"))
+    assert (f"rename {name}.py" in told) is hidden
 
 
 def test_other_errors_have_no_hint():

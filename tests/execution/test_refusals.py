@@ -6,8 +6,8 @@ from mcp_python_executor.execution.refusals import bound
 from mcp_python_executor.execution.report import ReportedError
 
 
-def error(kind: str = "OSError", number: int | None = None, message: str = "m", traceback: str = "t") -> ReportedError:
-    return ReportedError(type=kind, message=message, traceback=traceback, errno=number)
+def error(kind: str = "OSError", number: int | None = None, message: str = "m", whole: str = "t") -> ReportedError:
+    return ReportedError(type=kind, message=message, traceback="t", whole=whole, errno=number)
 
 
 @pytest.mark.parametrize(
@@ -20,10 +20,10 @@ def error(kind: str = "OSError", number: int | None = None, message: str = "m", 
         (error("MemoryError"), "memory"),
         (error("_ArrayMemoryError", message="Unable to allocate 74.5 GiB"), "memory"),
         (error("RuntimeError", message="can't start new thread"), "processes"),
-        (error("BlockingIOError", errno.EAGAIN, traceback="    pid = os.fork()\n"), "processes"),
-        (error("BlockingIOError", errno.EAGAIN, traceback="in _execute_child\n    _fork_exec(\n"), "processes"),
-        (error("BlockingIOError", errno.EAGAIN, traceback="    os.posix_spawn('/bin/true', [], {})\n"), "processes"),
-        (error("BlockingIOError", errno.EAGAIN, traceback="    os.read(fd, 1)\n"), ""),
+        (error("BlockingIOError", errno.EAGAIN, whole="    pid = os.fork()\n"), "processes"),
+        (error("BlockingIOError", errno.EAGAIN, whole="in _execute_child\n    _fork_exec(\n"), "processes"),
+        (error("BlockingIOError", errno.EAGAIN, whole="    os.posix_spawn('/bin/true', [], {})\n"), "processes"),
+        (error("BlockingIOError", errno.EAGAIN, whole="    os.read(fd, 1)\n"), ""),
         (error("RuntimeError", message="no"), ""),
         (error("PermissionError", errno.EACCES), ""),
         (error("ValueError"), ""),

@@ -13,8 +13,10 @@ from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution.hints import hint
 from mcp_python_executor.execution.preload import worthwhile
 from mcp_python_executor.execution.report import Report, is_complete, parse
+from mcp_python_executor.execution.stacks import START
 
 PNG = b"\x89PNG\r\n\x1a\nrest"
+JPEG = b"\xff\xd8\xffrest"
 READY = {"ready": True}
 
 
@@ -30,8 +32,11 @@ def test_the_report_is_what_follows_the_sign_of_life():
 
 def test_only_pictures_are_pictures():
     pictures = [b64encode(PNG).decode(), b64encode(b"GIF").decode(), "no base64", ""]
-    report = parse(framed(READY, {"pictures": pictures, "value_picture": b64encode(PNG).decode()}))
-    assert [picture.data for picture in report.images] == [PNG, PNG]
+    report = parse(framed(READY, {"pictures": [*pictures, b64encode(JPEG).decode()]}))
+    assert [(picture.data, picture.mime_type) for picture in report.images] == [
+        (PNG, "image/png"),
+        (JPEG, "image/jpeg"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +88,7 @@ def test_no_channel_breaks_the_parser(parts: list[bytes]):
 
 
 KEYS = st.sampled_from(["type", "message", "traceback", "line", "name", "filename", "errno"])
-FIELDS = st.sampled_from(["error", "result", "value_picture", "pictures", "modules", "failed", "ready"])
+FIELDS = st.sampled_from(["error", "result", "stack", "pictures", "pictures_left_out", "modules", "failed", "ready"])
 # What Python has no value for, or JSON no text, and what overflows, nests, repeats itself or ends too early.
 ODD = st.sampled_from(
     [
@@ -119,7 +124,7 @@ ERRORS = st.dictionaries(KEYS, JSON, max_size=2).map(
 @given(st.dictionaries(FIELDS, JSON | ERRORS, max_size=4).map(object_of) | JSON)
 def test_no_shape_of_message_breaks_the_parser(message: str):
     report = parse(framed(READY, message.encode("utf-8", "surrogatepass")))
-    assert all(picture.data.startswith(PNG[:8]) for picture in report.images)
+    assert all(picture.data.startswith((PNG[:8], JPEG[:3])) for picture in report.images)
     assert len(report.pictures) <= 20
     assert len(report.modules) <= 200
 
@@ -129,3 +134,7 @@ def test_nothing_that_is_told_breaks_what_comes_after(error: str, modules: list[
     report = parse(framed(READY, f'{{"error": {error}, "modules": {json.dumps(modules)}}}'.encode("utf-8", "replace")))
     assert report.error is None or hint(report.error, "default").isprintable()
     assert worthwhile(report.modules) <= worthwhile(["numpy"]) | sys.stdlib_module_names
+
+
+def test_a_stack_stands_in_the_reports_place():
+    assert parse(framed(READY) + START + b"\xff").stack == START.decode() + "\ufffd"

@@ -1,118 +1,106 @@
 import base64
-import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mcp_python_executor.inside import display
+from mcp_python_executor.inside.display import Shown
 
 
-class Picture:
-    def _repr_png_(self) -> bytes:
-        return b"\x89PNG"
+def offering(text: str = "an offer", **forms: object) -> object:
+    """An object with some of the forms that notebooks ask for."""
+
+    def method(form: object) -> Callable[..., object]:
+        return lambda *_object, **_options: form
+
+    methods = {f"_repr_{name}_": method(form) for name, form in forms.items()}
+    return type("Offering", (), {"__repr__": method(text), **methods})()
 
 
-class Broken(Exception):
-    def __str__(self) -> str:
-        raise ValueError
+@pytest.fixture
+def shown(tmp_path: Path) -> Shown:
+    return Shown(str(tmp_path))
 
 
-class Liar(OSError):
-    """Tells of itself what no report can carry."""
-
-    @property
-    def filename(self) -> str:  # type: ignore[override]
-        raise ZeroDivisionError
+def test_a_value_is_shown_by_its_repr(shown: Shown):
+    assert shown.text("a\n") == "'a\\n'"
+    assert shown.pictures == []
 
 
-class Odd:
-    def __repr__(self) -> str:
-        return "\ud800"
+def test_a_long_value_keeps_its_head_and_tail(shown: Shown):
+    text = shown.text("x" * 100_000)
+    assert text
+    assert len(text) < 40_000
+    assert text.startswith("'xxx")
+    assert text.endswith("xxx'")
+    assert "characters left out" in text
 
 
-class Text(str):
-    def __len__(self) -> int:
-        return -1
-
-    def __getitem__(self, key: object) -> str:
-        raise IndexError
+def test_surrogates_are_escaped(shown: Shown):
+    assert shown.text(offering("\ud800")) == "\\ud800"
 
 
-def caught(error: BaseException) -> BaseException:
-    with pytest.raises(type(error)) as raised:
-        raise error
-    return raised.value
+@pytest.mark.parametrize("form", [b"\x89PNG", base64.b64encode(b"\x89PNG").decode(), (b"\x89PNG", {"width": 3})])
+def test_a_picture_is_put_aside(shown: Shown, form: object):
+    assert shown.text(offering(png=form, html="<p>")) == "an offer"
+    assert [base64.b64decode(picture) for picture in shown.pictures] == [b"\x89PNG"]
 
 
-def test_nothing_is_shown_for_none():
-    assert display.shown(None) == {}
-
-
-def test_a_value_is_shown_by_its_repr():
-    assert display.shown("a\n") == {"result": "'a\\n'"}
-
-
-def test_a_long_value_keeps_its_head_and_tail():
-    result = display.shown("x" * 100_000)["result"]
-    assert len(result) < 40_000
-    assert result.startswith("'xxx")
-    assert result.endswith("xxx'")
-    assert "characters left out" in result
-
-
-def test_a_value_that_shows_itself_as_a_picture_does():
-    assert base64.b64decode(display.shown(Picture())["value_picture"]) == b"\x89PNG"
-
-
-def test_an_error_is_described_with_its_last_line_in_the_program():
-    told = display.describe(caught(KeyError("k")), __file__)
-    assert told["type"] == "KeyError"
-    assert told["message"] == "'k'"
-    assert "raise error" in told["traceback"]
-    assert told["line"] == caught.__code__.co_firstlineno + 2
-
-
-def test_an_error_whose_text_fails_is_still_told():
-    told = display.describe(caught(Broken()), __file__)
-    assert told["message"] == "<ValueError in __str__ of the exception>"
-
-
-def test_a_chain_of_errors_is_told_whole():
-    error = ValueError("second")
-    error.__cause__ = caught(KeyError("first"))
-    told = display.describe(caught(error), __file__)
-    assert "direct cause" in told["traceback"]
+def test_a_bundle_counts_as_its_forms(shown: Shown):
+    shown.text(offering(mimebundle=({"image/jpeg": b"\xff\xd8\xff"}, None)))
+    assert [base64.b64decode(picture) for picture in shown.pictures] == [b"\xff\xd8\xff"]
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("forms", "name"),
     [
-        (OSError(2, "no", b"/no\xffpe"), {"filename": "/no\\udcffpe", "errno": 2}),
-        (OSError(9, "bad", 99), {"filename": None, "errno": 9}),
-        (OSError("x", "y"), {"filename": None, "errno": None}),
-        (OSError(10**6000, "y"), {"errno": None}),
-        (ImportError(name=Text("m")), {"name": "m"}),
-        (ValueError("\ud800"), {"message": "\\ud800"}),
-        (ValueError(Text("m")), {"message": "m"}),
-        (SyntaxError("s", ("f", 10**100, 1, "", 1, 1)), {"line": None}),
-        (Liar("l"), {"type": "Liar", "message": "<ZeroDivisionError in what it tells of itself>"}),
+        ({"html": "<p>", "svg": "<svg>"}, "display-1.html"),
+        ({"svg": "<svg>"}, "display-1.svg"),
+        ({"mimebundle": {"application/vnd.vegalite.v5+json": {"mark": "bar"}}}, "display-1.json"),
     ],
 )
-def test_an_odd_error_is_told_in_what_a_report_can_carry(error: BaseException, told: dict[str, object]):
-    report = display.describe(caught(error), "f")
-    assert json.loads(json.dumps(report)) == report
-    assert report | told == report
+def test_what_is_no_text_and_no_picture_becomes_a_file(shown: Shown, tmp_path: Path, forms: dict[str, Any], name: str):
+    assert shown.text(offering(**forms)) == "an offer"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_class_that_lies_about_its_name_is_told_by_its_own():
-    class Meta(type):
-        def __getattribute__(cls, name: str) -> object:
-            if name == "__qualname__":
-                raise ZeroDivisionError
-            return super().__getattribute__(name)
-
-    kind = Meta("Kind", (Exception,), {})
-    assert display.describe(caught(kind()), "f")["type"].endswith("Kind")
+def test_a_table_is_its_text(shown: Shown, tmp_path: Path):
+    table = offering(html="<table>")
+    type(table).__dataframe__ = None  # type: ignore[attr-defined]
+    assert shown.text(table) == "an offer"
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_value_with_surrogates_is_shown_escaped():
-    assert display.shown(Odd())["result"] == "\\ud800"
+def test_a_text_that_says_nothing_gives_way_to_another(shown: Shown):
+    assert shown.text(offering("<a.B object at 0x7f>", markdown="**bold**")) == "**bold**"
+    assert shown.text(offering("<a.B object at 0x7f>")) == "<a.B object at 0x7f>"
+    assert shown.text(offering("good", markdown="**bold**")) == "good"
+
+
+def test_a_form_that_fails_is_not_there(shown: Shown, tmp_path: Path):
+    class Broken:
+        def _repr_html_(self) -> str:
+            raise ValueError
+
+        def __repr__(self) -> str:
+            return "broken"
+
+    assert shown.text(Broken()) == "broken"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_class_is_not_asked_in_its_objects_place(shown: Shown):
+    assert "Offering" in (shown.text(type(offering(png=b"\x89PNG"))) or "")
+    assert shown.pictures == []
+
+
+def test_display_prints_the_text(shown: Shown, capsys: pytest.CaptureFixture[str]):
+    shown.display("a", 1, offering(png=b"\x89PNG"), metadata={})
+    assert capsys.readouterr().out == "'a'\n1\nan offer\n"
+    assert len(shown.pictures) == 1
+
+
+def test_past_twenty_pictures_are_counted(shown: Shown):
+    shown.display(*[offering(png=b"\x89PNG")] * 25)
+    assert (len(shown.pictures), shown.left_out) == (20, 5)

@@ -23,7 +23,7 @@ def bound(error: ReportedError | None, signal: str) -> str:
     """
     if error is None:
         return "file_size" if signal == "SIGXFSZ" else ""
-    if error.errno == errno.EAGAIN and _STARTS_A_PROCESS.search(error.traceback):
+    if error.errno == errno.EAGAIN and _STARTS_A_PROCESS.search(error.whole):
         return "processes"
     if error.type == "RuntimeError" and error.message.startswith("can't start new thread"):
         return "processes"

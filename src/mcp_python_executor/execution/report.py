@@ -7,9 +7,10 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from mcp_python_executor.errors import EngineError
+from mcp_python_executor.execution import stacks
 from mcp_python_executor.execution.model import Picture
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+_KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _LENGTH = struct.Struct("!I")
 
 
@@ -23,11 +24,15 @@ _Text = Annotated[str, _at_most(40_000)]
 
 
 class ReportedError(BaseModel):
-    """The exception that ended the program; `name`, `filename` and `errno` are its own, where it has them."""
+    """The exception that ended the program; `name`, `filename` and `errno` are its own, where it has them.
+
+    `traceback` has the user's own frames, `whole` those of libraries too.
+    """
 
     type: _Name
     message: _Text
     traceback: _Text
+    whole: _Text = ""
     line: int | None = None
     name: _Name | None = None
     filename: _Name | None = None
@@ -42,25 +47,28 @@ class _Sign(BaseModel):
 
 
 class Report(BaseModel):
-    """Everything a worker sends beside the program's output. Pictures are base64; `modules` are top-level names."""
+    """Everything a worker sends beside the program's output. Pictures are base64; `modules` are top-level names.
+
+    `stack` is there in the report's place where a program was stopped, as faulthandler writes it.
+    """
 
     error: ReportedError | None = None
     result: _Text | None = None
-    value_picture: str | None = None
     pictures: Annotated[list[str], Field(max_length=20)] = []
+    pictures_left_out: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     modules: Annotated[list[str], Field(max_length=200)] = []
+    stack: _Text = ""
 
     @property
     def images(self) -> list[Picture]:
         """The pictures that are pictures."""
         found: list[Picture] = []
-        for text in [*([self.value_picture] if self.value_picture else []), *self.pictures]:
+        for text in self.pictures:
             try:
                 data = b64decode(text, validate=True)
             except ValueError:
                 continue
-            if data.startswith(_PNG):
-                found.append(Picture(data, "image/png"))
+            found += [Picture(data, kind) for start, kind in _KINDS.items() if data.startswith(start)]
         return found
 
 
@@ -77,6 +85,8 @@ def parse(data: bytes) -> Report:
         sign = _Sign.model_validate_json(first)
         if not sign.ready:
             raise EngineError(f"a worker could not put up its walls: {sign.failed}")
+        if rest.startswith(stacks.START):
+            return Report(stack=rest.decode(errors="replace"))
         return Report.model_validate_json(_next(rest)[0])
     except ValidationError:
         return Report()

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import anyio.to_thread
 import structlog
 
 from mcp_python_executor.errors import Busy, EngineError
-from mcp_python_executor.execution import artifacts, hints, refusals
+from mcp_python_executor.execution import artifacts, hints, refusals, stacks
 from mcp_python_executor.execution.artifacts import Record, Records
 from mcp_python_executor.execution.metrics import Metrics
 from mcp_python_executor.execution.model import (
@@ -25,7 +25,7 @@ from mcp_python_executor.execution.model import (
     Status,
 )
 from mcp_python_executor.execution.outputs import Output
-from mcp_python_executor.execution.report import Report, ReportedError
+from mcp_python_executor.execution.report import Report
 from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.usage import Tree
 from mcp_python_executor.execution.worker import KILLED, Worker
@@ -42,6 +42,9 @@ _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - as the run sees th
 _REMOVE_SECONDS = 0.05
 # A disk with less free has refused a program's write, whatever else had room.
 _FULL_DISK_BYTES = 1024 * 1024
+_LIMITS_OF_TIME = ("time", "cpu")
+# A program at work tells where it is within a millisecond; one that can't does not hold up its end.
+_TELL_SECONDS = 0.05
 # A program may name a file on a disk that never answers.
 _LOOK_FOR_FILE_SECONDS = 1
 # After a run's last process is gone its pipes end at once; more means that something else holds them.
@@ -54,6 +57,8 @@ class _Conduct:
     def __init__(self, engine: Engine, zygote: Zygote, worker: Worker, surroundings: Surroundings) -> None:
         limits = engine.limits
         self.zygote, self.worker, self.limits, self._confinement = zygote, worker, limits, engine.confinement
+        self.network = surroundings.policy.network or not engine.confinement.strict
+        self.libraries = (surroundings.interpreter.prefix, surroundings.interpreter.base_prefix)
         self.roots = {"work": worker.work, "output": surroundings.output or worker.output}
         self.began_ns = time.time_ns()
         self.began = time.perf_counter()
@@ -116,6 +121,9 @@ class _Conduct:
                 tasks.start_soon(self._keep_looking, look)
         if not await self._stops_within(deadline - anyio.current_time()):
             self.stop(LimitHit("time", round(seconds * 1000), setting))
+        if self.limit is not None and self.limit.name in _LIMITS_OF_TIME:
+            self.worker.tell_stack()
+            await anyio.sleep(_TELL_SECONDS)
         await self.zygote.kill(self.worker)
 
     async def _stops_within(self, seconds: float) -> bool:
@@ -222,7 +230,7 @@ class Runner:
         if conduct.failure or exit_ is None:
             self._discard(worker.leftovers)
             raise conduct.failure or EngineError(f"the program was lost: {worker.failure}; run it again")
-        error = await _error(conduct.report.error, request.venv_name)
+        error = await self._error(request, conduct)
         record = Record(worker.directory)
         for name, output in (("stdout", conduct.stdout), ("stderr", conduct.stderr)):
             if output.truncated:
@@ -254,11 +262,21 @@ class Runner:
             queued_seconds=queued,
         )
 
+    async def _error(self, request: ExecutionRequest, conduct: _Conduct) -> ProgramError | None:
+        told = conduct.report.error
+        if told is None:
+            return await anyio.to_thread.run_sync(_stopped, request, conduct) if conduct.report.stack else None
+        hint = hints.hint(told, request.venv_name, network=conduct.network, script=request.script)
+        if not hint and hints.may_be_hidden(told):
+            with anyio.move_on_after(_LOOK_FOR_FILE_SECONDS):
+                hint = await anyio.to_thread.run_sync(hints.of_hidden_file, told, abandon_on_cancel=True)
+        return ProgramError(told.type, told.message, told.traceback, told.line, hint)
+
     async def _find_files(self, conduct: _Conduct, record: Record) -> list[Artifact]:
         if not any(artifacts.may_hold_files(root) for root in conduct.roots.values()):
             return []
-        program = conduct.worker.work / "main.py"
-        look = partial(artifacts.find, conduct.roots, record, conduct.worker.id, conduct.began_ns, program)
+        worker = conduct.worker
+        look = partial(artifacts.find, conduct.roots, record, worker.id, conduct.began_ns, worker.program)
         return await anyio.to_thread.run_sync(look)
 
     def _discard(self, paths: list[Path]) -> None:
@@ -282,14 +300,13 @@ def _status(conduct: _Conduct, error: ProgramError | None) -> Status:
     return Status.ERROR if error or conduct.worker.exit.code else Status.OK
 
 
-async def _error(told: ReportedError | None, venv_name: str) -> ProgramError | None:
-    if told is None:
-        return None
-    hint = hints.hint(told, venv_name)
-    if not hint and hints.may_be_hidden(told):
-        with anyio.move_on_after(_LOOK_FOR_FILE_SECONDS):
-            hint = await anyio.to_thread.run_sync(hints.of_hidden_file, told, abandon_on_cancel=True)
-    return ProgramError(told.type, told.message, told.traceback, told.line, hint)
+def _stopped(request: ExecutionRequest, conduct: _Conduct) -> ProgramError | None:
+    """Where the program was when it was stopped, as far as its worker could tell."""
+    program, code = request.script or conduct.worker.program, request.code
+    if request.script:
+        with suppress(OSError):
+            code = request.script.read_text(errors="replace")
+    return stacks.as_error(conduct.report.stack, program, code.splitlines(), conduct.libraries)
 
 
 def _is_full(directory: Path) -> bool:

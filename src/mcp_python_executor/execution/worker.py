@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from mcp_python_executor.execution import report
+from mcp_python_executor.execution import report, stacks
 from mcp_python_executor.execution.report import Report
 
 # A report carries pictures; past this the channel is read no further, and what it said does not count.
@@ -74,6 +74,11 @@ class Worker:
         self.stdin = self.stdout = self.stderr = -1
         self._channel: socket.socket | None = None
         self._unsent = b""
+
+    @property
+    def program(self) -> Path:
+        """The file of inline code."""
+        return self.work / "main.py"
 
     @property
     def places(self) -> tuple[Path, ...]:
@@ -187,6 +192,12 @@ class Worker:
                 break
             data += piece
         return bytes(data)
+
+    def tell_stack(self) -> None:
+        """Has the worker report where its program is, in place of its report."""
+        if self.pids and not self.ended.is_set():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pids[-1], stacks.SIGNAL)  # a supervisor passes it on
 
     def is_alone(self) -> bool:
         """Whether the run's first process, to which the kernel gives every orphan of the run, has no child.

@@ -18,6 +18,7 @@ import psutil
 from pydantic import BaseModel, Field, ValidationError
 
 from mcp_python_executor.errors import EngineError
+from mcp_python_executor.execution import stacks
 from mcp_python_executor.execution.artifacts import remove
 from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import Exit, Worker
@@ -153,6 +154,7 @@ class Zygote:
             # The outer wall is what keeps them from the host while they are imported.
             "packages_in_worker": confinement.strict and not outer,
             "preload": sorted(self.modules),
+            "stack_signal": stacks.SIGNAL,
             "init": init_program(),
             "runs": str(self._directory),
             "read": [str(path) for path in read],

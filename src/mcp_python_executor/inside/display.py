@@ -1,123 +1,147 @@
-"""How a program's end is shown: its last value, the figures it left open, its traceback."""
+"""What a program shows: the value of its last expression, what it gives to `display`, and its figures.
+
+An object tells the forms it has by the methods that notebooks ask for: see IPython's "Integrating your objects".
+"""
 
 from __future__ import annotations
 
 import base64
-import io
+import contextlib
+import json
 import os
+import re
 import sys
-import traceback
+
+from . import figures
+from .text import plain
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
     from typing import Any
 
-# Past these a report tells its beginning and its end: a model reads no more, and a server holds no more.
+# A model reads no more, and a server holds no more.
 _VALUE_CHARACTERS = 32_768
-_TRACEBACK_CHARACTERS = 16_384
-_NAME_CHARACTERS = 1024
 _PICTURES = 20
-_HERE = os.path.dirname(os.path.abspath(__file__))
-# As a class has it, whatever it says of itself.
-_QUALNAME = type.__dict__["__qualname__"]
-_MOST_NUMBER = 1 << 31
+_METHODS = {
+    "image/png": "_repr_png_",
+    "image/jpeg": "_repr_jpeg_",
+    "text/html": "_repr_html_",
+    "image/svg+xml": "_repr_svg_",
+    "text/markdown": "_repr_markdown_",
+    "text/latex": "_repr_latex_",
+}
+# Of data frames, whose text is all there is to see.
+_TABLES = ("__dataframe__", "__arrow_c_stream__")
+# What no result carries goes into a file, in the first of these forms that there is.
+_IN_FILES = {"text/html": "html", "image/svg+xml": "svg"}
+_CHARTS = re.compile(r"application/vnd\.[\w.+-]*json")
+# Libraries whose charts have no other form outside a notebook.
+_CHART_LIBRARIES = frozenset({"altair", "plotly"})
+_SAYS_NOTHING = re.compile(r"<[\w.]+ object(?: at 0x[0-9a-f]+)?>|alt\.\w+\(\.\.\.\)|Figure\(\{.*", re.DOTALL)
+_WIDE = 1000
+# Of pandas: what it has where there is no terminal, and what it shows in a notebook.
+_USUAL_WIDTH, _COLUMNS = 80, 20
 
 
-def _plain(text: str, most: int) -> str:
-    """`text` as any reader takes it: at most so many characters and a line about the rest, no surrogates."""
-    text = str.__str__(text)  # of a subclass too, which may have its own ideas of slices
-    if len(text) > most:
-        half = most // 2
-        text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
-    return text.encode("utf-8", "backslashreplace").decode()
+class Shown:
+    """What a program has shown so far. `pictures` are base64; `directory` takes what only files can hold."""
+
+    def __init__(self, directory: str) -> None:
+        self.pictures: list[str] = []
+        self.left_out = 0
+        self._directory = directory
+        self._files = 0
+
+    def display(self, *objects: object, **_options: Any) -> None:
+        """The built-in `display`, as notebooks have it: text goes to standard output, pictures to the result."""
+        for value in objects:
+            text = self.text(value)
+            if text is not None:
+                print(text)
+
+    def take_figures(self) -> None:
+        """Draws the figures that are open, and closes them."""
+        for figure in figures.left_open():
+            self._add(figures.picture(figure) if len(self.pictures) < _PICTURES else "")
+
+    def text(self, value: object) -> str | None:
+        """A value as text, its picture or file put aside; None where the picture is all of it."""
+        if figures.is_figure(value):
+            self._add(figures.picture(value))
+            return None
+        text = plain(_repr(value), _VALUE_CHARACTERS)
+        forms = _Forms(value)
+        picture = forms.get("image/png") or forms.get("image/jpeg")
+        if picture:
+            self._add(_base64(picture))
+        elif not any(hasattr(type(value), name) for name in _TABLES):
+            self._write(value, forms)
+        if _SAYS_NOTHING.fullmatch(text):
+            other = forms.get("text/plain") or forms.get("text/markdown") or forms.get("text/latex")
+            text = plain(other, _VALUE_CHARACTERS) if isinstance(other, str) else plain(text, _WIDE)
+        return text
+
+    def _add(self, picture: str) -> None:
+        if len(self.pictures) < _PICTURES:
+            self.pictures.append(picture)
+        else:
+            self.left_out += 1
+
+    def _write(self, value: object, forms: _Forms) -> None:
+        """Writes the richest form that `value` has, and text can't tell, to a file of the run's."""
+        content, ending = next(((forms.get(mime), end) for mime, end in _IN_FILES.items() if forms.get(mime)), ("", ""))
+        if not content and type(value).__module__.partition(".")[0] in _CHART_LIBRARIES:
+            with contextlib.suppress(Exception):
+                content, ending = value.to_html(), "html"  # type: ignore[attr-defined]
+        if not content and (chart := forms.chart()) is not None:
+            content, ending = json.dumps(chart), "json"
+        if isinstance(content, str) and content:
+            self._files += 1
+            path = os.path.join(self._directory, f"display-{self._files}.{ending}")
+            with open(path, "w", encoding="utf-8", errors="replace") as file:
+                file.write(content)
 
 
-def shown(value: object) -> dict[str, Any]:
-    """A last expression's value for the report: nothing for None, a picture for an image, else its `repr`."""
-    if value is None:
-        return {}
-    if _is_figure(value):
-        return {}  # an open figure is among the figures anyway
-    picture = _png(value)
-    if picture is not None:
-        return {"result": _plain(repr(value), _VALUE_CHARACTERS), "value_picture": picture}
-    return {"result": _plain(repr(value), _VALUE_CHARACTERS)}
+class _Forms:
+    """The forms that an object has, by MIME type, each asked for once; what fails is not there, as in a notebook."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+        bundle = self._call("_repr_mimebundle_", include=None, exclude=None)
+        self._found: dict[str, Any] = dict(bundle) if isinstance(bundle, dict) else {}  # type: ignore[arg-type]
+
+    def get(self, mime: str) -> Any:
+        if mime not in self._found:
+            self._found[mime] = self._call(_METHODS[mime]) if mime in _METHODS else None
+        return self._found[mime]
+
+    def chart(self) -> Any:
+        """A chart as its library's own JSON."""
+        return next((data for mime, data in self._found.items() if _CHARTS.fullmatch(mime)), None)
+
+    def _call(self, name: str, **options: Any) -> Any:
+        method = getattr(type(self._value), name, None)  # of its class: some objects answer to every name
+        if not callable(method):
+            return None
+        try:
+            data = method(self._value, **options)
+        except Exception:  # noqa: BLE001 - the text is there all the same
+            return None
+        return data[0] if isinstance(data, tuple) and data else data  # type: ignore[return-value]
 
 
-def _is_figure(value: object) -> bool:
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    return pyplot is not None and any(value is pyplot.figure(number) for number in pyplot.get_fignums())
+def _repr(value: object) -> str:
+    """`repr`, but a table of pandas' is as wide as in a notebook, unless the program chose a width."""
+    pandas = sys.modules.get("pandas")
+    if pandas is None or not isinstance(value, (pandas.DataFrame, pandas.Series)):
+        return repr(value)
+    options = [
+        *(("display.width", _WIDE) if pandas.get_option("display.width") == _USUAL_WIDTH else ()),
+        *(("display.max_columns", _COLUMNS) if pandas.get_option("display.max_columns") == 0 else ()),
+    ]
+    with pandas.option_context(*options) if options else contextlib.nullcontext():
+        return repr(value)
 
 
-def _png(value: object) -> str | None:
-    """The PNG of a value that can show itself as one (`_repr_png_`, as notebooks ask for), as base64."""
-    method = getattr(type(value), "_repr_png_", None)
-    data = method(value) if callable(method) else None
-    if isinstance(data, bytes):
-        return base64.b64encode(data).decode()
-    return data if isinstance(data, str) else None
-
-
-def figures() -> list[str]:
-    """The matplotlib figures left open, each a PNG in base64, in order of their numbers."""
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is None:
-        return []
-    pictures: list[str] = []
-    for number in pyplot.get_fignums()[:_PICTURES]:
-        file = io.BytesIO()
-        pyplot.figure(number).savefig(file, format="png")
-        pictures.append(base64.b64encode(file.getvalue()).decode())
-    pyplot.close("all")
-    return pictures
-
-
-def describe(error: BaseException, path: str) -> dict[str, Any]:
-    """What a report tells of the exception that ended the program at `path`."""
-    kind = _plain(_QUALNAME.__get__(type(error)), _NAME_CHARACTERS)
-    try:
-        return {"type": kind, **_details(error, path)}
-    except BaseException as failure:  # noqa: BLE001 - an exception that can't be told was raised all the same
-        message = f"<{type(failure).__name__} in what it tells of itself>"
-        return {"type": kind, "message": message, "traceback": f"{kind}: {message}\n"}
-
-
-def _details(error: BaseException, path: str) -> dict[str, Any]:
-    frames = error.__traceback__
-    while frames is not None and os.path.dirname(frames.tb_frame.f_code.co_filename) == _HERE:
-        frames = frames.tb_next
-    told = traceback.TracebackException(type(error), error, frames, compact=True)
-    line = error.lineno if isinstance(error, SyntaxError) and error.filename == path else None
-    for frame in told.stack:
-        if frame.filename == path:
-            line = frame.lineno
-    return {
-        "message": _plain(_message(error), _TRACEBACK_CHARACTERS),
-        "traceback": _plain("".join(told.format()), _TRACEBACK_CHARACTERS),
-        "line": _number(line),
-        **(_about_module(error) if isinstance(error, ImportError) else {}),
-        **(_about_file(error) if isinstance(error, OSError) else {}),
-    }
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as failure:  # noqa: BLE001 - a broken __str__ must not hide the error
-        return f"<{type(failure).__name__} in __str__ of the exception>"
-
-
-def _about_module(error: ImportError) -> dict[str, Any]:
-    return {"name": _plain(error.name, _NAME_CHARACTERS)} if isinstance(error.name, str) else {}
-
-
-def _about_file(error: OSError) -> dict[str, Any]:
-    """The file, where it is a path and no descriptor, and what the kernel answered."""
-    name = error.filename
-    text = _plain(os.fsdecode(name), _NAME_CHARACTERS) if isinstance(name, (str, bytes)) else None
-    return {"filename": text, "errno": _number(error.errno)}
-
-
-def _number(value: object) -> int | None:
-    """`value`, if it is a number that a kernel or a compiler would tell."""
-    return int(value) if isinstance(value, int) and 0 <= value < _MOST_NUMBER else None
+def _base64(data: Any) -> str:
+    return base64.b64encode(data).decode() if isinstance(data, bytes) else str(data)

@@ -5,20 +5,25 @@ import __future__
 
 import ast
 import atexit
+import builtins
 import importlib.machinery
 import os
 import sys
 import threading
 import types
 
-from . import display
+from . import figures
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
     from typing import Any
 
+    from .display import Shown
+
 # Exit status of an interpreter that could not flush its standard streams.
 _NOT_FLUSHED = 120
+# See inspect.CO_COROUTINE, whose module takes 10 ms to import.
+_COROUTINE = 0x80
 _FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
 
@@ -32,13 +37,15 @@ def rehearse() -> None:
         eval(compile(ast.Expression(last.value), "rehearsal", "eval", dont_inherit=True), namespace)  # noqa: S307
 
 
-def run(path: str, code: str | None, args: list[str], report: dict[str, Any]) -> int:
+def run(path: str, code: str | None, args: list[str], shown: Shown, report: dict[str, Any]) -> int:
     """Runs inline `code`, which comes to lie at `path`, or the script there; gives the status that its exit asks for.
 
-    What it shows goes into `report`: the value of a last expression, and the figures it left open.
+    The value of a last expression goes into `report`, and what it shows besides into `shown`.
     """
     sys.argv[:] = [path, *args]
     sys.path.insert(0, os.path.dirname(path))
+    builtins.display = shown.display  # type: ignore[attr-defined]
+    figures.when_shown(shown.take_figures)
     namespace = _main_module(path).__dict__
     status = 0
     try:
@@ -46,10 +53,10 @@ def run(path: str, code: str | None, args: list[str], report: dict[str, Any]) ->
             with open(path, "rb") as file:
                 exec(compile(file.read(), path, "exec", dont_inherit=True), namespace)  # noqa: S102 - it is our purpose
         else:
-            _run_cell(code, path, namespace, report)
+            _run_cell(code, path, namespace, shown, report)
     except SystemExit as leaving:
         status = _exit_status(leaving)
-    report["pictures"] = display.figures()
+    shown.take_figures()
     return status
 
 
@@ -63,18 +70,42 @@ def _main_module(path: str) -> types.ModuleType:
     return module
 
 
-def _run_cell(code: str, path: str, namespace: dict[str, Any], report: dict[str, Any]) -> None:
-    """Runs `code` from a real file, which tracebacks show, and shows its last expression as a notebook does."""
+def _run_cell(code: str, path: str, namespace: dict[str, Any], shown: Shown, report: dict[str, Any]) -> None:
+    """Runs `code` from a real file, which tracebacks show, and shows its last expression as a notebook does.
+
+    As there, it may wait for coroutines outside of any function.
+    """
     with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
         file.write(code)
     tree = ast.parse(code, path)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    compiled = compile(tree, path, "exec", dont_inherit=True)
-    exec(compiled, namespace)  # noqa: S102 - it is our purpose
+    parts = [compile(tree, path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)]
     if isinstance(last, ast.Expr):
-        futures = compiled.co_flags & _FUTURES
-        expression = compile(ast.Expression(last.value), path, "eval", futures, dont_inherit=True)
-        report.update(display.shown(eval(expression, namespace)))  # noqa: S307 - it is our purpose
+        flags = parts[0].co_flags & _FUTURES | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        parts.append(compile(ast.Expression(last.value), path, "eval", flags, dont_inherit=True))
+    if any(part.co_flags & _COROUTINE for part in parts):
+        value = _run_in_loop(parts, namespace)
+    else:
+        value = None
+        for part in parts:
+            value = eval(part, namespace)  # noqa: S307 - it is our purpose
+    if value is not None:
+        report["result"] = shown.text(value)
+
+
+def _run_in_loop(parts: list[types.CodeType], namespace: dict[str, Any]) -> object:
+    """The last of `parts` as a value, all of them in one event loop."""
+    import asyncio
+
+    async def main() -> object:
+        value = None
+        for part in parts:
+            value = eval(part, namespace)  # noqa: S307 - it is our purpose
+            if part.co_flags & _COROUTINE:
+                value = await value
+        return value
+
+    return asyncio.run(main())
 
 
 def _exit_status(leaving: SystemExit) -> int:

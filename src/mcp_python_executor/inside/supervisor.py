@@ -33,12 +33,15 @@ def adopt_orphans() -> None:
 class Run:
     """One run below a supervisor, whose PID is `init`; it ends as the worker ended."""
 
-    def __init__(self, begin: Callable[[], None], worker: Callable[[], None], *, scoped: bool) -> None:
-        """`begin` is called in the supervisor, before it forks `worker`. `scoped`: Landlock keeps signals in."""
+    def __init__(self, begin: Callable[[], None], worker: Callable[[], None], *, scoped: bool, passed_on: int) -> None:
+        """`begin` is called in the supervisor, before it forks `worker`. `scoped`: Landlock keeps signals in.
+
+        The supervisor passes the signal `passed_on` to the worker.
+        """
         zygote = os.getpid()
         self.init = os.fork()
         if self.init == 0:
-            _supervise(begin, worker, zygote, scoped)
+            _supervise(begin, worker, zygote, scoped, passed_on)
 
     def kill(self) -> None:
         """Ends the run; the supervisor then ends as killed."""
@@ -48,14 +51,16 @@ class Run:
         """Nothing is left to do: a supervisor ends last."""
 
 
-def _supervise(begin: Callable[[], None], worker: Callable[[], None], zygote: int, scoped: bool) -> None:
+def _supervise(
+    begin: Callable[[], None], worker: Callable[[], None], zygote: int, scoped: bool, passed_on: int
+) -> None:
     """Never returns."""
     try:
         os.setsid()  # whoever kills the zygote's group does not kill us before our work is done
         adopt_orphans()
         if hasattr(_libc, "prctl"):
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        blocked = {signal.SIGTERM, signal.SIGCHLD}
+        blocked = {signal.SIGTERM, signal.SIGCHLD, passed_on}
         signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         if os.getppid() != zygote:
             os._exit(1)
@@ -68,19 +73,21 @@ def _supervise(begin: Callable[[], None], worker: Callable[[], None], zygote: in
             signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
             worker()
         os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        status = _wait(leader)
+        status = _wait(leader, passed_on)
         _end_children(scoped)
         _end_as(status)
     finally:
         os._exit(1)
 
 
-def _wait(leader: int) -> int:
+def _wait(leader: int, passed_on: int) -> int:
     """The wait status of `leader`, killed first when SIGTERM comes."""
     while True:
-        received = signal.sigwait({signal.SIGTERM, signal.SIGCHLD})
+        received = signal.sigwait({signal.SIGTERM, signal.SIGCHLD, passed_on})
         if received == signal.SIGTERM:
             os.kill(leader, signal.SIGKILL)
+        elif received == passed_on:
+            os.kill(leader, passed_on)
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

@@ -8,6 +8,7 @@ whoever reads it must take it for hostile input.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import io
 import itertools
 import json
@@ -18,7 +19,7 @@ import socket
 import struct
 import sys
 
-from . import display, imports, landlock, namespaces, program, seccomp
+from . import display, failure, imports, landlock, namespaces, program, seccomp
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def main(order: dict[str, Any], config: dict[str, Any], descriptors: list[int]) 
         _open_streams()
         _reseed()
         program.rehearse()
+        # A program that is stopped tells where it was, in place of its report.
+        faulthandler.register(config["stack_signal"], file=channel.fileno(), all_threads=False)
         _send(channel, {"ready": True})
         request = _receive(channel)
         if request is not None:
@@ -208,15 +211,19 @@ def _run(request: dict[str, Any], order: dict[str, Any], reporter: _Reporter) ->
     before = len(sys.modules)
     path = request["script"] or os.path.join(order["work"], _PROGRAM)
     code = request["code"] if not request["script"] else None
+    shown = display.Shown(order["work"])
     report: dict[str, Any] = {}
     try:
-        status = program.run(path, code, request["args"], report)
+        status = program.run(path, code, request["args"], shown, report)
         program.end_interpreter()
     except BaseException as error:  # noqa: BLE001 - whatever ends a program is what its report tells
         status = 1
-        report["error"] = display.describe(error, path)
+        report["error"] = failure.describe(error, path)
+        with contextlib.suppress(BaseException):  # what was drawn before it failed
+            shown.take_figures()
     status = program.flush(status)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the report is next: no handler of the program runs any more
+    report.update(pictures=shown.pictures, pictures_left_out=shown.left_out)
     report["modules"] = _newest_modules(len(sys.modules) - before)
     reporter.send(report)
     return status

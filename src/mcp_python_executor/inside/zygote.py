@@ -139,7 +139,8 @@ class Zygote:
         # It tells of itself: without a capability nobody sends another's PID (see SCM_CREDENTIALS in unix(7)).
         begin = functools.partial(self.tell, {"event": "init", "id": order["id"]})
         work = functools.partial(worker.main, order, self._config, descriptors)
-        tree = supervisor.Run(begin, work, scoped="landlock" in self._walls)
+        scoped, passed_on = "landlock" in self._walls, self._config["stack_signal"]
+        tree = supervisor.Run(begin, work, scoped=scoped, passed_on=passed_on)
         return _Running(order["id"], tree.init, tree)
 
     def _finish(self, run: _Running) -> None:
