@@ -1,8 +1,9 @@
 """`python -m benchmarks` prints a table: calls through a connected client against plain processes of the same work.
 
 The floor of a program is a bare start of the environment's own interpreter (`python -I -c CODE`); the floor of an
-install is raw uv (`uv venv` and `uv pip install`) with a cache of the same contents; the floor of the walls is the
-same call to a second server, which runs plain processes (ISOLATION=none).
+environment is raw uv, with a cache of the same contents: `uv venv` and `uv pip install`, or `uv add` where something is
+added to what is there; the floor of the walls is the same call to a second server, which runs plain processes
+(ISOLATION=none).
 """
 
 import argparse
@@ -12,14 +13,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from itertools import combinations
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
 from mcp import Client, StdioServerParameters
-from uv import find_uv_bin
 
+from benchmarks.environments import Environments, fill, listing
 from benchmarks.measure import Case, Figures, measure
 
 NUMPY = """
@@ -48,8 +49,7 @@ PROGRAMS = {
     "plot saved": (PLOT, None),
 }
 VENV = "bench"
-# An environment that exists already would be installed in no time: each round asks for numpy and another few of these.
-SMALL = ("idna", "six", "toml", "wcwidth", "zipp")
+PARTS = ("programs", "environments")
 
 # A server forks its next worker behind an answer: until then the other one's call would be measured with it.
 _REFILL_SECONDS = 0.1
@@ -129,21 +129,6 @@ class Bench:
         name = "walls" if calls == 1 else f"walls, {calls} calls"
         return Case(name, work, floor, rounds, warm_up=10, rest=_REFILL_SECONDS)
 
-    def install(self, rounds: int) -> Case:
-        """numpy into an environment that does not exist yet, by the tool and by uv."""
-        choices = [few for size in range(len(SMALL), -1, -1) for few in combinations(SMALL, size)]
-        uv = find_uv_bin()
-
-        async def work(number: int) -> None:
-            await self.call("install_packages", packages=["numpy", *choices[number]], venvName=f"made{number}")
-
-        async def floor(number: int) -> None:
-            venv = self._directory / f"raw{number}"
-            self.run(uv, "venv", "--python", sys.executable, venv)
-            self.run(uv, "pip", "install", "--python", venv, "numpy", *choices[number])
-
-        return Case("install numpy", work, floor, min(rounds, len(choices) - 1), warm_up=1, mark=1.5)
-
     def empty_call(self, rounds: int) -> Case:
         """What a call costs that does next to nothing, against a bare interpreter's start."""
 
@@ -156,24 +141,50 @@ class Bench:
         return Case("list_venvs", work, floor, rounds, warm_up=3)
 
 
-async def main(rounds: int, installs: int) -> None:
-    """Measures every case and prints its row as it is known."""
+async def main(parts: Sequence[str], rounds: int, installs: int) -> None:
+    """Measures every case of `parts` and prints its row as it is known."""
+    print(f"{'':18} {'median':>10} {'floor':>10} {'ratio':>7} {'mark':>6}")
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
-        directory = Path(name)
-        async with (
-            Client(server(directory)) as client,
-            Client(server(directory, "--isolation", "none")) as plain_client,
-        ):
-            bench, plain = Bench(client, directory), Bench(plain_client, directory)
-            await bench.call("install_packages", packages=["numpy", "pandas", "matplotlib"], venvName=VENV)
-            await bench.settled()
-            print(f"{'':16} {'median':>10} {'floor':>10} {'ratio':>7} {'mark':>6}")
-            first, *others = [bench.program(program, rounds) for program in PROGRAMS]
-            # Before the one server learns what to import ahead, and the other does not.
-            walls = (bench.walls(plain, 1, rounds), bench.walls(plain, 2, rounds))
-            several = (bench.twice(rounds), bench.empty_call(rounds), bench.install(installs))
-            for case in (first, *walls, *others, *several):
-                print(row(case, await measure(case)), flush=True)
+        for part in parts:
+            directory = Path(name) / part
+            directory.mkdir()
+            await (programs(directory, rounds) if part == "programs" else environments(directory, rounds, installs))
+
+
+async def programs(directory: Path, rounds: int) -> None:
+    """What executions cost."""
+    async with (
+        Client(server(directory)) as client,
+        Client(server(directory, "--isolation", "none")) as plain_client,
+    ):
+        bench, plain = Bench(client, directory), Bench(plain_client, directory)
+        await bench.call("install_packages", packages=["numpy", "pandas", "matplotlib"], venvName=VENV)
+        await bench.settled()
+        first, *others = [bench.program(program, rounds) for program in PROGRAMS]
+        # Before the one server learns what to import ahead, and the other does not.
+        walls = (bench.walls(plain, 1, rounds), bench.walls(plain, 2, rounds))
+        for case in (first, *walls, *others, bench.twice(rounds), bench.empty_call(rounds)):
+            await show(case)
+
+
+async def environments(directory: Path, rounds: int, installs: int) -> None:
+    """What environments cost."""
+    async with Client(server(directory)) as client:
+        bench = Bench(client, directory)
+        await bench.call("list_packages")  # once the default environment is there
+        for case in Environments(bench.call, bench.run, directory).cases(installs):
+            await show(case)
+    crowded = directory / "crowded"
+    fill(crowded / "venvs")
+    async with Client(server(crowded)) as client:
+        bench = Bench(client, crowded)
+        await bench.call("list_packages")
+        await show(listing(bench.call, bench.run, rounds))
+
+
+async def show(case: Case) -> None:
+    """Measures a case and prints its row."""
+    print(row(case, await measure(case)), flush=True)
 
 
 def server(directory: Path, *flags: str) -> StdioServerParameters:
@@ -188,12 +199,15 @@ def row(case: Case, figures: Figures) -> str:
     """The case's line of the table, times in milliseconds."""
     work, floor = (statistics.median(seconds) * 1000 for seconds in (figures.work, figures.floor))
     mark = "" if case.mark is None else f"{case.mark:6.2f} {'kept' if figures.ratio <= case.mark else 'MISSED'}"
-    return f"{case.name:16} {work:7.1f} ms {floor:7.1f} ms {figures.ratio:7.3f} {mark}".rstrip()
+    return f"{case.name:18} {work:7.1f} ms {floor:7.1f} ms {figures.ratio:7.3f} {mark}".rstrip()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", choices=PARTS, help="leave out the other part")
     parser.add_argument("--rounds", type=int, default=50, help="of each program (default: 50)")
-    parser.add_argument("--installs", type=int, default=8, help="rounds of the install (default: 8)")
+    parser.add_argument(
+        "--installs", type=int, default=8, help="rounds of what makes or changes an environment (default: 8)"
+    )
     options = parser.parse_args()
-    anyio.run(main, options.rounds, options.installs)
+    anyio.run(main, [options.only] if options.only else PARTS, options.rounds, options.installs)

@@ -15,7 +15,8 @@ Step = Callable[[int], Awaitable[None]]
 class Case:
     """Something to measure. `mark` is the ratio to its floor that it has to keep, where there is one.
 
-    `rest` are seconds before each step, for what goes on behind the answer to the step before it.
+    `rest` are seconds before each step, for what goes on behind the answer to the step before it. `prepare` is done
+    before each round, and not measured.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Case:
     warm_up: int
     mark: float | None = None
     rest: float = 0
+    prepare: Step | None = None
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ async def measure(case: Case) -> Figures:
     """The figures of `case`, its warm-up rounds left out."""
     figures = Figures()
     for number in range(case.warm_up + case.rounds):
+        if case.prepare is not None:
+            await case.prepare(number)
         for step, seconds in ((case.floor, figures.floor), (case.work, figures.work)):
             await anyio.sleep(case.rest)
             began = time.perf_counter()
