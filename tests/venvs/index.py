@@ -14,7 +14,7 @@ from pathlib import Path
 class Index:
     """The index at `url`, with one version of each package; `asked` counts how often each wheel was asked for.
 
-    The second half of what is `held` is sent when `may_go_on` is set.
+    The second half of what is `held` is sent when `may_go_on` is set, and never while the network `is_lost`.
     """
 
     folder: Path
@@ -23,6 +23,7 @@ class Index:
     asked: Counter[str] = field(default_factory=Counter[str])
     half_sent: threading.Event = field(default_factory=threading.Event)
     may_go_on: threading.Event = field(default_factory=threading.Event)
+    is_lost: bool = False
 
     def add(self, name: str) -> None:
         """A package with one module of its name; large enough that half of it is more than what a socket holds back."""
@@ -78,7 +79,7 @@ def open_index(folder: Path, *names: str, held: str) -> Generator[Index]:
             if is_held:
                 index.half_sent.set()
                 index.may_go_on.wait(60)
-            self.wfile.write(content[half:])
+            self.wfile.write(b"" if is_held and index.is_lost else content[half:])
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
             """Nothing on our standard error."""

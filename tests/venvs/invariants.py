@@ -11,8 +11,11 @@ from mcp_python_executor.venvs.records import read_generation
 from mcp_python_executor.venvs.store import Store
 
 
-async def each_holds_what_it_says(venvs: Venvs, base: Path) -> None:
-    """Every listed environment runs code, and has what its lock and its record say: no less, no more."""
+async def each_holds_what_it_says(venvs: Venvs, base: Path, *, modules: str = "") -> None:
+    """Every listed environment runs code, and has what its lock and its record say: no less, no more.
+
+    `modules` are what to import, where they are called otherwise than the packages that they are of.
+    """
     for name in await venvs.names():
         venv = await venvs.get(name)
         assert (venv.problem, venv.drift) == ("", "")
@@ -21,9 +24,9 @@ async def each_holds_what_it_says(venvs: Venvs, base: Path) -> None:
         assert len(installed) == venv.package_count
         if venv.path.is_symlink():
             assert dict(installed) == _locked(venv.path)
-        modules = ", ".join(["sys", *(module for module, _ in installed)])
+        imported = modules or ", ".join(["sys", *(module for module, _ in installed)])
         async with venvs.lease(name) as generation:
-            await anyio.run_process([generation.python, "-I", "-c", f"import {modules}"])
+            await anyio.run_process([generation.python, "-I", "-c", f"import {imported}"])
 
 
 async def all_is_tidy(venvs: Venvs, base: Path) -> None:

@@ -65,6 +65,26 @@ async def test_a_cancelled_install_keeps_what_came_whole(from_index: Open, base:
         await _goes_on(venvs, base, index)
 
 
+async def test_an_install_that_loses_the_network_half_way_says_so_and_keeps_what_came_whole(
+    opened: Open, base: Path, index: Index
+):
+    index.is_lost = True
+    async with opened(environment={"UV_DEFAULT_INDEX": index.url, "UV_HTTP_RETRIES": "0"}) as venvs:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_fails, venvs)
+            await _until_half_is_there(index, base)
+            index.may_go_on.set()
+        assert await venvs.names() == []
+        await all_is_tidy(venvs, base)
+        index.is_lost = False
+        await _goes_on(venvs, base, index)
+
+
+async def _fails(venvs: Venvs) -> None:
+    with pytest.raises(PackageError, match=r"the package index can't be reached: end of file.*; check the network"):
+        await venvs.install("lab", _BOTH)
+
+
 async def test_an_install_whose_time_runs_out_keeps_what_came_whole(from_index: Open, base: Path, index: Index):
     for attempt in count():  # a machine may be too busy for the first of them to come that far
         async with from_index(timeout_seconds=2**attempt) as venvs:

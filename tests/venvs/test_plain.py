@@ -1,19 +1,23 @@
 """Plain venv folders that another tool made."""
 
 import json
+import platform
 import shutil
+import subprocess
 import sys
 import venv as standard
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import pytest
+from uv import find_uv_bin
 
 from mcp_python_executor.errors import PackageError
 from mcp_python_executor.venvs import plain
 from mcp_python_executor.venvs.model import VenvStatus
 from mcp_python_executor.venvs.operations import Venvs
-from tests.venvs.invariants import all_is_tidy
+from tests.venvs.invariants import all_is_tidy, each_holds_what_it_says
 
 pytestmark = pytest.mark.anyio
 
@@ -108,6 +112,49 @@ async def test_its_first_change_makes_it_a_generation_with_its_packages_intact(v
         ("python-dateutil", "2.8.2", True),
         ("six", "1.16.0", False),
     ]
+
+
+def _with_pip(python: Path) -> None:
+    command = [python, "-m", "pip", "install", "-q", "--no-cache-dir", "--disable-pip-version-check"]
+    subprocess.run([*command, "python-dateutil==2.8.2", "six==1.16.0"], check=True)
+
+
+def _by_venv(folder: Path) -> None:
+    standard.create(folder, symlinks=True, with_pip=True)
+    _with_pip(folder / "bin" / "python")
+
+
+def _by_virtualenv(folder: Path) -> None:
+    subprocess.run([sys.executable, "-m", "virtualenv", "-q", "--no-download", folder], check=True)
+    _with_pip(folder / "bin" / "python")
+
+
+def _by_uv(folder: Path) -> None:
+    binary = find_uv_bin()
+    subprocess.run([binary, "venv", "-q", "--python", sys.executable, folder], check=True)
+    named = ["python-dateutil==2.8.2", "six==1.16.0"]
+    subprocess.run([binary, "pip", "install", "-q", "--python", folder, *named], check=True)
+
+
+@pytest.mark.parametrize("make", [_by_venv, _by_virtualenv, _by_uv])
+async def test_what_any_tool_made_and_filled_is_listed_runs_and_is_taken_over_whole(
+    venvs: Venvs, base: Path, make: Callable[[Path], None]
+):
+    await anyio.to_thread.run_sync(make, base / "old")
+    (base / "venv_metadata.json").write_text(json.dumps({"old": {"description": "from then"}}))
+    (listed,) = await venvs.list()
+    assert (listed.status, listed.python_version) == (VenvStatus.READY, platform.python_version())
+    before = {found.name: found.version for found in await venvs.packages("old")}
+    assert before.items() >= {"python-dateutil": "2.8.2", "six": "1.16.0"}.items()
+    async with venvs.lease("old") as generation:
+        await anyio.run_process([generation.python, "-I", "-c", "import dateutil, six"])
+    report = await venvs.install("old", "iniconfig==2.0.0")
+    assert (report.changed, report.removed) == ([], [])
+    assert {found.name: found.version for found in await venvs.packages("old")} == before | {"iniconfig": "2.0.0"}
+    assert all(found.requested for found in await venvs.packages("old"))
+    adopted = await venvs.get("old")
+    assert (adopted.description, adopted.path.is_symlink()) == ("from then", True)
+    await each_holds_what_it_says(venvs, base, modules="dateutil, six, iniconfig")
 
 
 async def test_what_runs_in_it_goes_on_in_the_old_folder(venvs: Venvs, base: Path):

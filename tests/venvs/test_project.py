@@ -81,6 +81,11 @@ def test_the_generation_is_named_by_requests_lock_python_and_built_wheels():
     assert project.generation_id("a", "b", default, {}) in names
 
 
+def test_what_the_project_alone_asks_for_is_needed_by_no_package():
+    needs = project.Needs({project.PROJECT_NAME: ("pip", "pandas"), "pip": (), "pandas": ("six",), "six": ()})
+    assert needs.needed() == {"six"}
+
+
 def test_the_chain_tells_the_shortest_way_from_a_request_to_what_it_needs():
     needs = project.Needs.of(_LOCK)
     assert needs.chain(["web"], "safe") == ["web", "templates", "safe"]

@@ -57,9 +57,9 @@ async def locked(path: Path, *, shared: bool = False) -> AsyncGenerator[Lock]:
 
 
 def is_locked(path: Path | str) -> bool:
-    """Whether somebody holds the exclusive lock on the file `path`. Makes no file."""
+    """Whether somebody holds the exclusive lock on the file `path`. Makes no file, and may write to none."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:

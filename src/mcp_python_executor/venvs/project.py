@@ -136,8 +136,8 @@ class Needs:
         return cls({package["name"]: _dependencies(package) for package in packages})
 
     def needed(self) -> set[str]:
-        """What some package needs."""
-        return {name for edges in self.edges.values() for name in edges}
+        """What some package needs, and not the project alone."""
+        return {name for package, edges in self.edges.items() if package != PROJECT_NAME for name in edges}
 
     def chain(self, roots: Iterable[str], target: str) -> list[str]:
         """The shortest way from one of `roots` to `target`, both included; empty when there is none."""

@@ -11,6 +11,11 @@ _CONCLUSION = re.compile(r",? (?:and |so )*we can conclude that .*?(?=\.? And be
 _USER_INFO = re.compile(r"(?<=://)[^/\s@]*@")
 _COMPILER = re.compile(r"fatal error: |: error: |: not found$|: command not found")
 _EXCEPTION = re.compile(r"(?:[a-z_]\w*\.)*[A-Z]\w*: .+")
+# Whether the way to the index was never open, or closed while something came.
+_UNREACHED = re.compile(
+    r"error sending request|dns error|tcp connect error|Could not connect|operation timed out"
+    r"|error reading a body from connection|error decoding response body"
+)
 _MOST = 400
 _ANOTHER_PYTHON = "create an environment with another pythonVersion"
 _NAME = r"([A-Za-z0-9][A-Za-z0-9._-]*)"
@@ -85,7 +90,7 @@ def _disk(text: str) -> str:
 
 
 def _network(text: str) -> str:
-    if not re.search(r"error sending request|dns error|tcp connect error|Could not connect|operation timed out", text):
+    if not _UNREACHED.search(text):
         return ""
     causes = re.findall(r"cause: (.*)$", text, re.MULTILINE)
     address = re.search(r"https?://[^\s/`)]+", text)
