@@ -15,6 +15,7 @@ import coverage
 import pytest
 import uv
 
+from mcp_python_executor.execution.cgroups import open_cgroups
 from mcp_python_executor.execution.model import ExecutionRequest, ExecutionResult, Interpreter, OutputListener
 from mcp_python_executor.execution.runner import Runner
 from mcp_python_executor.execution.surroundings import Surroundings, surroundings
@@ -116,11 +117,12 @@ def open_bench(tmp_path: Path, interpreter: Interpreter) -> OpenBench:
             confinement = walls.confinement if isolation == "strict" else Confinement(landlock=True, seccomp=True)
             assert confinement, walls.missing
         runs = tmp_path / "runs"
-        engine = Engine(confinement or Confinement(), runs, limits or Limits())
         chosen = Settings(venvs_base_path=tmp_path / "venvs", **settings)
         chosen_python = within if isolation != "none" else replace(within, python=measured(within.python))
         around = surroundings(chosen, chosen_python, script, os.environ)
-        async with anyio.create_task_group() as tasks, open_zygotes(engine) as zygotes:
-            yield Bench(Runner(zygotes, tasks), zygotes, around)
+        with open_cgroups() as cgroups:
+            engine = Engine(confinement or Confinement(), runs, limits or Limits(), cgroups)
+            async with anyio.create_task_group() as tasks, open_zygotes(engine) as zygotes:
+                yield Bench(Runner(zygotes, tasks), zygotes, around)
 
     return opened

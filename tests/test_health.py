@@ -40,7 +40,7 @@ async def test_each_limit_is_told_with_its_value_and_what_holds_it(base: Path):
     assert (limits["memoryMb"], limits["timeoutMs"], limits["packageTimeoutMs"]) == (100, 2000, 7000)
     assert (limits["concurrentExecutions"], limits["cpuMs"] >= 4 * 2000) == (3, True)
     assert mechanisms.keys() == limits.keys()
-    assert mechanisms["memoryMb"].startswith("watched every 50 ms over all processes")
+    assert mechanisms["memoryMb"].startswith(("watched every 50 ms over all processes", "cgroup of each execution"))
     assert mechanisms["openFiles"].startswith("rlimit of each process")
     assert "size of file systems in memory" in mechanisms["temporaryBytes"]
 

@@ -11,6 +11,7 @@ import anyio.to_thread
 import psutil
 from pydantic import BaseModel, Field
 
+from mcp_python_executor.execution.cgroups import Cgroups
 from mcp_python_executor.execution.runner import LOOK_SECONDS, Runner
 from mcp_python_executor.limits import MEBIBYTE
 from mcp_python_executor.sandbox.probe import Walls
@@ -47,6 +48,7 @@ async def examine(
     venvs: Venvs,
     runner: Runner,
     *,
+    cgroups: Cgroups,
     uptime_seconds: float,
     default_failure: str,
     venv_name: str,
@@ -73,7 +75,7 @@ async def examine(
         python=platform.python_version(),
         uv=version("uv"),
         isolation=_isolation(settings, walls),
-        limits=_limits(settings, walls),
+        limits=_limits(settings, walls, cgroups),
         executions={**_executions(runner), "memoryMb": await anyio.to_thread.run_sync(_memory_mb)},
         disk={"path": str(settings.venvs_base_path), "freeBytes": usage.free, "totalBytes": usage.total},
         venvs=[await _venv(venvs, venv, deep=bool(venv_name)) for venv in shown],
@@ -93,21 +95,23 @@ def _isolation(settings: Settings, walls: Walls) -> dict[str, Any]:
     }
 
 
-def _limits(settings: Settings, walls: Walls) -> dict[str, Any]:
+def _limits(settings: Settings, walls: Walls, cgroups: Cgroups) -> dict[str, Any]:
     """The value of each limit by its name, and under `mechanisms` what holds it."""
     limits, confinement = settings.limits, walls.confinement
     own_temporary = settings.isolation is Isolation.STRICT and confinement is not None and confinement.namespaces
     watched = f"watched every {LOOK_SECONDS * 1000:.0f} ms over all processes of an execution, which is ended past it"
     each = "rlimit of each process, which is refused more"
+    by_cgroup = "cgroup of each execution, which is ended past it"
+    held = by_cgroup if cgroups.delegated else watched
     told: dict[str, tuple[float, str]] = {
-        "memoryMb": (settings.max_memory_mb, f"{watched}; what its interpreter imported ahead is not charged"),
+        "memoryMb": (settings.max_memory_mb, f"{held}; what its interpreter imported ahead is not charged"),
         "timeoutMs": (settings.execution_timeout_ms, "a deadline, at which an execution is ended"),
         "cpuMs": (limits.wall_seconds * limits.busy_cores * 1000, watched),
         "concurrentExecutions": (limits.concurrent, "more wait in order of arrival"),
         "queuedExecutions": (limits.queued, "more are refused"),
         "outputBytes": (limits.inline_output_bytes, "of each stream in a result, which is cut in the middle"),
         "keptOutputBytes": (limits.kept_output_bytes, "of each stream in all, past which an execution is ended"),
-        "processes": (limits.processes, f"{watched}; threads count"),
+        "processes": (limits.processes, f"{held}; threads count"),
         "openFiles": (limits.open_files, each),
         "fileBytes": (limits.file_bytes, each),
         "diskBytes": (limits.disk_bytes, f"{watched}; what its directories hold, and what it writes in all"),

@@ -13,6 +13,7 @@ import structlog
 from mcp_python_executor import health
 from mcp_python_executor.errors import ExecutorError, SettingsError, WallsMissing
 from mcp_python_executor.execution import scripts
+from mcp_python_executor.execution.cgroups import open_cgroups
 from mcp_python_executor.execution.model import ExecutionRequest, ExecutionResult, Interpreter, OutputListener
 from mcp_python_executor.execution.runner import Runner
 from mcp_python_executor.execution.runs import open_runs
@@ -120,6 +121,7 @@ class Service:
             self.walls,
             self.venvs,
             self._runner,
+            cgroups=self._zygotes.engine.cgroups,
             uptime_seconds=time.monotonic() - self._started,
             default_failure=str(self._default_failure or ""),
             venv_name=venv_name,
@@ -156,10 +158,10 @@ async def open_service(settings: Settings) -> AsyncGenerator[Service]:
     walls = await probe(*filter(None, (settings.venvs_base_path, settings.output_path)))
     log.info("walls", strict=walls.strict, isolation=settings.isolation, missing=walls.missing)
     async with open_environments(settings, walls) as venvs:
-        with open_runs(settings.venvs_base_path / ".runs") as runs:
+        with open_cgroups() as cgroups, open_runs(settings.venvs_base_path / ".runs") as runs:
             async with (
                 anyio.create_task_group() as tasks,
-                open_zygotes(Engine(_confinement(settings, walls), runs, settings.limits)) as zygotes,
+                open_zygotes(Engine(_confinement(settings, walls), runs, settings.limits, cgroups)) as zygotes,
             ):
                 service = Service(settings, walls, venvs, zygotes, Runner(zygotes, tasks))
                 tasks.start_soon(service.ensure_default, packages)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import anyio
 
 from mcp_python_executor.cli.terminal import open_terminal, say
+from mcp_python_executor.execution.cgroups import Cgroups, open_cgroups
 from mcp_python_executor.sandbox.probe import Walls, probe
 from mcp_python_executor.settings import Isolation, Settings
 
@@ -20,8 +21,10 @@ def doctor(options: argparse.Namespace) -> int:
     """Shows which walls stand here; the exit status is 1 when they are too few for ISOLATION=strict."""
     settings = open_terminal(options)
     walls = anyio.run(probe, settings.venvs_base_path)
+    with open_cgroups() as cgroups:
+        bounds = {"heldBy": "cgroup" if cgroups.delegated else "watch", "missing": cgroups.missing}
     if options.json:
-        report = {"strict": walls.strict, "walls": [asdict(wall) for wall in walls.walls]}
+        report = {"strict": walls.strict, "walls": [asdict(wall) for wall in walls.walls], "memoryAndProcesses": bounds}
         say(json.dumps(report, indent=2))
     else:
         for wall in walls.walls:
@@ -30,7 +33,16 @@ def doctor(options: argparse.Namespace) -> int:
                 say(f"         {wall.remedy}")
         say("")
         say(_verdict(walls, settings))
+        say(_bounds(cgroups))
     return 0 if walls.strict else 1
+
+
+def _bounds(cgroups: Cgroups) -> str:
+    if cgroups.delegated:
+        return "Memory and processes of a run are held by a cgroup of its own."
+    return (
+        f"Memory and processes of a run are held by a watch over all its processes, not by a cgroup: {cgroups.missing}."
+    )
 
 
 def _verdict(walls: Walls, settings: Settings) -> str:

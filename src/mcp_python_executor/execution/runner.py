@@ -101,7 +101,18 @@ class _Conduct:
                     await self.zygote.kill(self.worker)
                 raise
             self._stop.set()
+            self._ask_leaf()
             tasks.cancel_scope.deadline = anyio.current_time() + _DRAIN_SECONDS
+
+    def _ask_leaf(self) -> None:
+        """Of a run that is over: what its cgroup, if it had one, says that the watch could not see."""
+        leaf = self.worker.leaf
+        if leaf is None:
+            return
+        leaf.look()
+        self.peak_memory_bytes = max(self.peak_memory_bytes, leaf.peak_memory_bytes)
+        if leaf.memory_exceeded:
+            self.stop(self.limits.hit("memory"))
 
     async def _read_report(self) -> None:
         try:
@@ -140,10 +151,15 @@ class _Conduct:
                 return
 
     def _look_at_activity(self, cpu: LimitHit) -> LimitHit | None:
+        if self._was_refused_processes():  # where many run at once, looking at each of them takes long
+            return self.limits.hit("processes")
         tasks, self.cpu_seconds = self._tree.activity()
         if tasks > self.limits.processes:
             return self.limits.hit("processes")
         return cpu if self.cpu_seconds * 1000 > cpu.value else None
+
+    def _was_refused_processes(self) -> bool:
+        return self.worker.leaf is not None and self.worker.leaf.refused_processes()
 
     def _look_at_holdings(self) -> LimitHit | None:
         memory_bytes, written_bytes = self._tree.holdings()
@@ -158,7 +174,7 @@ class _Conduct:
         """The bound of ours that the program's own failure tells of; `signal` is what ended it."""
         name = refusals.bound(self.report.error, signal)
         is_ours = {
-            "processes": self._confinement.strict,
+            "processes": self._confinement.strict or self._was_refused_processes(),
             "temporary": bool(self._temporary) and not any(map(_is_full, self.roots.values())),
         }
         return self.limits.hit(name) if name and is_ours.get(name, True) else None

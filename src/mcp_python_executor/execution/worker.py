@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from mcp_python_executor.execution import report, stacks
+from mcp_python_executor.execution.cgroups import Leaf
 from mcp_python_executor.execution.report import Report
 
 # A report carries pictures; past this the channel is read no further, and what it said does not count.
@@ -55,8 +56,9 @@ class Worker:
     """A forked process that runs one program in `directory`.
 
     `ended` is set when it and everything it started are gone, with `exit` (None when its zygote died with it).
-    `pids` are its run's first process and the worker's, as the server sees them. `theirs` are the worker's ends of its
-    streams and its channel, until it has them.
+    `pids` are its run's first process and the worker's, as the server sees them, complete once `forked` is set; they
+    are in `leaf` where cgroups are delegated. `theirs` are the worker's ends of its streams and its channel, until it
+    has them.
     """
 
     def __init__(self, execution_id: str, parent: Path) -> None:
@@ -66,10 +68,12 @@ class Worker:
         self.output = self.directory / "output"
         # Whole outputs: where neither the program nor what forked it writes.
         self.spools = {name: parent.parent / f"{execution_id}.{name}" for name in ("stdout", "stderr")}
+        self.forked = anyio.Event()
         self.ended = anyio.Event()
         self.exit: Exit | None = None
         self.failure = ""
         self.pids: list[int] = []
+        self.leaf: Leaf | None = None
         self.theirs: list[int] = []
         self.stdin = self.stdout = self.stderr = -1
         self._channel: socket.socket | None = None

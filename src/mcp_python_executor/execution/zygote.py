@@ -8,18 +8,21 @@ import struct
 import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import anyio
+import anyio.to_thread
 import psutil
 from pydantic import BaseModel, Field, ValidationError
 
 from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution import stacks
 from mcp_python_executor.execution.artifacts import remove
+from mcp_python_executor.execution.cgroups import Cgroups
 from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import Exit, Worker
 from mcp_python_executor.limits import Limits
@@ -47,6 +50,7 @@ class Engine:
     confinement: Confinement
     runs: Path
     limits: Limits
+    cgroups: Cgroups = field(default_factory=Cgroups)
 
 
 def _most_processes(limits: Limits, *, outer: bool) -> int:
@@ -212,23 +216,30 @@ class Zygote:
             return
         elif event.event in ("init", "forked"):
             worker.pids.append(pid)
+            if event.event == "forked" or not self._engine.confinement.namespaces:  # a supervisor's worker is not told
+                worker.forked.set()
         elif event.event == "exited":
             worker.exit = Exit(event.status, event.cpu, event.peak)
             if worker.is_alone():
                 worker.ended.set()  # what is left is the run's first process, and that is ours
         else:
             del self._workers[worker.id]
-            worker.failure = event.reason
-            worker.ended.set()
+            self._lose(worker, event.reason)
             self._end_when_idle()
 
     def _lose_workers(self) -> None:
         self.alive = False
         for worker in self._workers.values():
-            worker.failure = "its interpreter died"
-            worker.ended.set()
+            self._lose(worker, "its interpreter died")
         self._workers.clear()
         self._drop_spare()
+
+    def _lose(self, worker: Worker, reason: str) -> None:
+        worker.failure = reason
+        worker.forked.set()
+        worker.ended.set()
+        if worker.leaf is not None:
+            self._engine.cgroups.remove(worker.leaf)
 
     def _drop_spare(self) -> None:
         if self._spare is not None:
@@ -254,6 +265,9 @@ class Zygote:
         async with self._refilling:
             if self._spare is None and self.alive and not self._retired:
                 self._spare = await self._fork()
+                if not self.alive:  # it died, or was retired, while this one was put into its cgroup
+                    self._drop_spare()
+                self._end_when_idle()
 
     async def _fork(self) -> Worker:
         worker = Worker(secrets.token_hex(8), self._directory)
@@ -261,6 +275,8 @@ class Zygote:
         try:
             worker.open()
             await self._send(self._order(worker), worker)
+            if self._engine.cgroups.delegated:
+                await self._put_in_leaf(worker)
         except BaseException as error:
             self._workers.pop(worker.id, None)
             worker.close()
@@ -269,6 +285,12 @@ class Zygote:
                 raise EngineError(f"no worker could be forked: {error.strerror}") from error
             raise
         return worker
+
+    async def _put_in_leaf(self, worker: Worker) -> None:
+        with anyio.move_on_after(_END_SECONDS):  # without one the watch holds it
+            await worker.forked.wait()
+            leaf = partial(self._engine.cgroups.leaf, worker.id, worker.pids, self._engine.limits)
+            worker.leaf = await anyio.to_thread.run_sync(leaf)
 
     def _order(self, worker: Worker) -> dict[str, Any]:
         output = self._surroundings.output or worker.output
@@ -297,6 +319,8 @@ class Zygote:
         """Ends the worker's whole run; when the zygote does not, it ends itself and all its runs with it."""
         if worker.ended.is_set():
             return
+        if worker.leaf is not None:
+            worker.leaf.kill()
         with suppress(OSError):
             await self._send({"op": "kill", "id": worker.id})
         with anyio.move_on_after(_END_SECONDS):
