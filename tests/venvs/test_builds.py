@@ -1,6 +1,8 @@
-"""docopt has no wheels at all: it is built, behind this machine's walls."""
+"""docopt and pysendfile have no wheels at all: they are built, behind this machine's walls."""
 
 import os
+import shutil
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from mcp_python_executor.errors import PackageError
 from mcp_python_executor.sandbox.policy import Policy
 from mcp_python_executor.venvs.uv import Confine
 from tests.venvs.conftest import Open
+from tests.venvs.invariants import each_holds_what_it_says
 
 pytestmark = pytest.mark.anyio
 
@@ -26,6 +29,24 @@ async def test_what_exists_only_as_source_is_built_once_and_its_wheel_is_kept(op
         (wheel,) = (base / "lab" / "wheels").iterdir()
         assert wheel.name.startswith("docopt-0.6")
         assert list((base / "lab").glob("lib/python*/site-packages/docopt.py"))
+
+
+@pytest.fixture
+def compiler() -> None:
+    """A C compiler and Python's headers, without which an extension can't be built."""
+    if shutil.which("cc") is None or not Path(sysconfig.get_path("include"), "Python.h").exists():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("needs a C compiler and Python's headers")
+
+
+@pytest.mark.usefixtures("compiler")
+async def test_an_extension_that_exists_only_as_source_is_compiled_and_lies_beside_large_wheels(
+    opened: Open, base: Path
+):
+    async with opened() as venvs:
+        report = await venvs.install("lab", "numpy, pandas, pysendfile")
+        assert {change.name for change in report.added} >= {"numpy", "pandas", "pysendfile"}
+        assert list((base / "lab").glob("lib/python*/site-packages/sendfile*.so"))
+        await each_holds_what_it_says(venvs, base, modules="sendfile, numpy, pandas")
 
 
 async def test_a_build_sees_neither_the_store_nor_credentials(opened: Open, confine: Confine, base: Path):

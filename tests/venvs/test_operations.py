@@ -214,6 +214,18 @@ async def test_a_description_stays_when_packages_change(venvs: Venvs):
     assert (await venvs.get("lab")).description == "new, with 'quotes' and\nlines"
 
 
+async def test_what_one_server_describes_and_installs_another_one_sees_and_keeps(opened: Open):
+    async with opened() as one, opened() as other:
+        await one.create("lab")
+        await other.describe("lab", "for models")
+        assert (await one.get("lab")).description == "for models"
+        await one.install("lab", "six")
+        assert (await other.get("lab")).description == "for models"
+        assert [package.name for package in await other.packages("lab")] == ["six"]
+        await other.delete("lab")
+        assert await one.names() == []
+
+
 async def test_the_default_environment_is_deleted_only_when_that_is_confirmed(venvs: Venvs):
     await venvs.create("default")
     with pytest.raises(InvalidArgument, match="confirm: true"):
