@@ -26,6 +26,8 @@ class Limits:
     # Processor time, over all of a program's processes: that many cores busy for all the wall-clock time.
     busy_cores: float = _BUSY_CORES
     memory_bytes: int = 512 * MEBIBYTE
+    # A warm interpreter, which holds up to 100 MB where it imported pandas and matplotlib.
+    ahead_bytes: int = 512 * MEBIBYTE
     inline_output_bytes: int = 32768
     # Beyond what a result carries inline, the whole output is kept for paging up to here, for each stream.
     kept_output_bytes: int = 64 * MEBIBYTE

@@ -6,15 +6,18 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Generator, Iterator
+import textwrap
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from mcp_python_executor.errors import ExecutorError
-from mcp_python_executor.execution import zygote
+from mcp_python_executor.execution import ahead, zygote
 from mcp_python_executor.execution.model import ExecutionResult, Interpreter
 from mcp_python_executor.limits import MEBIBYTE, Limits
 from mcp_python_executor.sandbox.probe import Confinement
@@ -368,37 +371,88 @@ told.append("attack-ran-to-its-end")
     assert state(victim.parent.parent) == before
 
 
-@contextlib.contextmanager
-def known_to_be_unbounded(request: pytest.FixtureRequest, confinement: Confinement) -> Generator[None]:
-    """Until a warm interpreter has limits too."""
-    if confinement.bubblewrap:
-        reason = "a warm interpreter has no limits of its own"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
-    yield
+# What a package does to the machine while it is imported, or once it has been.
+EXHAUSTING = {
+    "20 processes and threads": [
+        pytest.param("for _ in range(60):\n    if os.fork() == 0: time.sleep(60); os._exit(0)", id="processes"),
+        pytest.param(
+            "for _ in range(60): threading.Thread(target=time.sleep, args=(60,), daemon=True).start()", id="threads"
+        ),
+    ],
+    "64 MB of memory": [
+        pytest.param("held = b'x' * (200 << 20)", id="heap"),
+        pytest.param(
+            "if os.fork() == 0:\n    os.setsid()\n    held = b'x' * (200 << 20)\n    time.sleep(60)", id="daemon"
+        ),
+        pytest.param("held = mmap.mmap(-1, 200 << 20)\nfor at in range(0, 200 << 20, 4096): held[at] = 1", id="shared"),
+        pytest.param("open('/tmp/big', 'wb').write(bytes(200 << 20))", id="temporary files"),
+        pytest.param(
+            "def take():\n    global held\n    time.sleep(1.5)\n    held = b'x' * (200 << 20)\n"
+            "threading.Thread(target=take, daemon=True).start()",
+            id="heap, later",
+        ),
+    ],
+    "20 MB on the disk": [
+        pytest.param("open(place + '/big', 'wb').write(bytes(100 << 20))", id="a file"),
+        pytest.param("for n in range(100): open(f'{place}/{n}', 'wb').write(bytes(1 << 20))", id="files"),
+    ],
+    "1 s of processor time": [
+        pytest.param(
+            "def burn():\n    while True: pass\nthreading.Thread(target=burn, daemon=True).start()", id="later"
+        ),
+    ],
+}
 
 
-@pytest.mark.parametrize("what", ["processes", "memory", "temporary files", "files"])
-async def test_a_package_exhausts_nothing(
-    open_bench: OpenBench, tmp_path: Path, what: str, confinement: Confinement, request: pytest.FixtureRequest
+@pytest.mark.parametrize(
+    ("bound", "code"),
+    [
+        pytest.param(bound, *case.values, id=f"{bound}, {case.id}")
+        for bound, cases in EXHAUSTING.items()
+        for case in cases
+    ],
+)
+async def test_a_package_exhausts_nothing_and_programs_run_on(
+    open_bench: OpenBench,
+    tmp_path: Path,
+    interpreter: Interpreter,
+    monkeypatch: pytest.MonkeyPatch,
+    bound: str,
+    code: str,
+    confinement: Confinement,
 ):
-    limits = Limits(memory_bytes=64 * MEBIBYTE, processes=20, disk_bytes=20 * MEBIBYTE, temporary_bytes=20 * MEBIBYTE)
-    code = {
-        "processes": "import time\nfor _ in range(60):\n    if os.fork() == 0: time.sleep(60); os._exit(0)",
-        "memory": "held = bytearray(200 << 20)\nheld[::4096] = b'x' * len(held[::4096])",
-        "temporary files": "open('/tmp/big', 'wb').write(bytes(200 << 20))",
-        "files": f"import glob\nfor place in glob.glob({str(tmp_path / 'runs')!r} + '/*'):\n"
-        "    open(place + '/big', 'wb').write(bytes(100 << 20))",
-    }[what]
-    with known_to_be_unbounded(request, confinement):
-        async with infected(
-            open_bench, tmp_path, f"try:\n    exec({code!r})\nexcept (OSError, MemoryError): pass", limits=limits
-        ) as bench:
-            with contextlib.suppress(ExecutorError):
-                await bench.run(_MEANWHILE)
+    monkeypatch.setattr(ahead, "_BUSY_SECONDS", 1)
+    runs = tmp_path / "runs"
+    # Only where it is imported ahead: the control socket is the warm interpreter's.
+    package = f"""
+import glob, mmap, threading, time
+if control():
+    place = next(place for place in glob.glob({str(runs)!r} + "/*") if os.path.isdir(place))
+{textwrap.indent(code, "    ")}
+    time.sleep(0.5)
+"""
+    limits = Limits(ahead_bytes=64 * MEBIBYTE, processes=20, disk_bytes=20 * MEBIBYTE)
+    with capture_logs() as logs:
+        async with infected(open_bench, tmp_path, package, limits=limits) as bench:
+            other = in_another_environment(bench, interpreter, tmp_path)
+            assert (await other.run("6 * 7")).result == "42"
+            with contextlib.suppress(ExecutorError):  # its interpreter may be ended meanwhile
+                assert (await bench.run("6 * 7")).result == "42"
+            with anyio.fail_after(_SECONDS):
+                while confinement.bubblewrap and not reasons(logs):  # noqa: ASYNC110 - it has no event of its own
+                    await anyio.sleep(0.01)
+            assert (await bench.run("6 * 7")).result == "42"
             ours = psutil.Process().children(recursive=True)
             assert len(ours) < 40
             assert max([memory(each) for each in ours], default=0) < 150 * MEBIBYTE
-            assert sum(path.stat().st_size for path in (tmp_path / "runs").rglob("*") if path.is_file()) < 50 * MEBIBYTE
+            assert sum(path.stat().st_size for path in runs.rglob("*") if path.is_file()) < MEBIBYTE
+            assert (await other.run("6 * 7")).result == "42"
+    assert all(f"used more than {bound}" in reason for reason in reasons(logs)), logs
+
+
+def reasons(logs: Sequence[MutableMapping[str, Any]]) -> list[str]:
+    """Why packages are not imported ahead any more, as the server's log tells."""
+    return [entry["reason"] for entry in logs if entry["event"] == "nothing_imported_ahead"]
 
 
 def memory(process: psutil.Process) -> int:

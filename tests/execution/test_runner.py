@@ -421,8 +421,7 @@ async def test_a_package_that_takes_the_zygote_over_costs_only_its_own_runs(open
     (packages / "evil.pth").write_text("import evil")
     async with open_bench(within=hostile) as bench:
         for _ in range(2):
-            with pytest.raises(EngineError):
-                await bench.run("1")
+            assert (await bench.run("print(1)")).stdout == "1\n"
 
 
 async def test_a_child_given_to_the_zygote_is_not_made(open_bench: OpenBench):

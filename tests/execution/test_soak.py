@@ -238,3 +238,23 @@ async def test_of_many_executions_each_ends_as_it_should_and_nothing_is_left(
         assert max(grown) < MOST_GROWTH, grown
         assert (bench.runner.running, bench.runner.queued) == (0, 0)
         assert set(soak.kept) <= {path.name for path in runs.glob("*/*")}
+
+
+async def test_a_replaced_interpreters_directory_goes_with_the_last_of_its_executions(
+    open_bench: OpenBench, isolation: str, tmp_path: Path
+):
+    code = "open('kept.txt', 'w').write('x')"
+    async with open_bench(isolation=isolation) as bench:
+        first = await bench.run(code)
+        (directory,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
+        bench.zygotes.learn(bench.surroundings, ["csv"])
+        with anyio.fail_after(60):
+            while "csv" not in bench.zygotes.warmed(bench.surroundings):  # noqa: ASYNC110 - nothing tells
+                await anyio.sleep(0.01)
+            while [path.name for path in directory.iterdir()] != [first.execution_id]:  # noqa: ASYNC110 - nothing tells
+                await anyio.sleep(0.01)
+        for _ in range(KEPT):
+            await bench.run(code)
+        with anyio.fail_after(60):
+            while directory.exists():  # noqa: ASYNC110 - nothing tells
+                await anyio.sleep(0.01)

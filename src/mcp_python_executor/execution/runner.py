@@ -303,6 +303,7 @@ class Runner:
         for path in paths:
             try:
                 await anyio.to_thread.run_sync(artifacts.remove, path)
+                await self._zygotes.removed(path)
             except OSError as error:  # the next start sweeps it
                 log.warning("run_not_removed", path=str(path), reason=str(error))
 

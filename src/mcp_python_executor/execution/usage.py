@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mcp_python_executor.limits import Limits
@@ -30,8 +30,8 @@ class _Process(NamedTuple):
 class Tree:
     """The processes `roots` and all that descend from them.
 
-    `roots` begin with the run's first process and end with the zygote's child. `temporary` are the directories that are
-    the run's own tmpfs, as its processes see them; none where they are not.
+    Of a run `roots` begin with its first process and end with the zygote's child. `temporary` are the directories that
+    are a tmpfs of the last one's own, as it sees them; none where they are not.
     """
 
     def __init__(self, roots: Sequence[int], temporary: Iterable[str], limits: Limits) -> None:
@@ -41,12 +41,13 @@ class Tree:
         self._cpu_ticks = 0
         self._written_bytes = 0
 
-    def activity(self) -> tuple[int, float]:
+    def activity(self, apart: Collection[int] = ()) -> tuple[int, float]:
         """How many tasks there are, which are processes and their threads, and the processor time of all there were.
 
-        Takes about 0.05 ms a process and waits for none. Past the most that may be it does not count on.
+        Without processes that are `apart`, and what descends from these. Takes about 0.05 ms a process and waits for
+        none. Past the most that may be it does not count on.
         """
-        found, tasks = self._walk()
+        found, tasks = self._walk(apart)
         # Processor time in two ways, of which neither counts anything twice: the larger is nearer. One misses what a
         # parent did not wait for (SIGCHLD ignored), the other what began and ended between two looks.
         self._ended_ticks += sum(process.ticks for pid, process in self._present.items() if pid not in found)
@@ -56,16 +57,16 @@ class Tree:
         self._present = found
         return tasks, self._cpu_ticks / os.sysconf("SC_CLK_TCK")
 
-    def holdings(self) -> tuple[int, int]:
+    def holdings(self, apart: Collection[int] = ()) -> tuple[int, int]:
         """Bytes of memory that the processes hold, temporary files included, and that all there were had written.
 
         Takes about 0.2 ms a process, and waits for one that forks.
         """
-        found, _ = self._walk()
+        found, _ = self._walk(apart)
         self._written_bytes = max(self._written_bytes, sum(map(_written, found)))
         return self._memory(found), self._written_bytes
 
-    def _walk(self) -> tuple[dict[int, _Process], int]:
+    def _walk(self, apart: Collection[int]) -> tuple[dict[int, _Process], int]:
         """The processes there are, and the number of their tasks.
 
         The kernel may leave out a child while another ends (proc_pid_tid_children(5)), so known ones are asked again.
@@ -76,7 +77,7 @@ class Tree:
         waiting = [*known, *self._roots]
         while waiting and tasks <= most:
             pid = waiting.pop()
-            process = None if pid in found else _process(pid)
+            process = None if pid in found or pid in apart else _process(pid)
             if process is None or known.get(pid, process).started != process.started:
                 continue
             found[pid] = process
@@ -87,7 +88,7 @@ class Tree:
         return found, tasks
 
     def _memory(self, found: Iterable[int]) -> int:
-        statuses = {pid: _fields(f"{pid}/status") for pid in found if pid not in self._roots[:-1]}
+        statuses = {pid: _fields(f"{pid}/status") for pid in found}
         files = sum(_of_tmpfs(self._roots[-1], path) for path in self._temporary if self._roots)
         own = files + 1024 * sum(_sum(status, _ITS_OWN) for status in statuses.values())
         at_most = own + 1024 * sum(_sum(status, _RESIDENT) for status in statuses.values())

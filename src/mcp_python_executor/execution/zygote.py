@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution import stacks
+from mcp_python_executor.execution.ahead import Ahead
 from mcp_python_executor.execution.artifacts import remove
 from mcp_python_executor.execution.cgroups import Cgroups
 from mcp_python_executor.execution.surroundings import Surroundings
@@ -38,6 +39,10 @@ _RUNS_AT_FULL = 2
 _END_SECONDS = 5
 _GONE_SECONDS = 30
 _POLL_SECONDS = 0.01
+# How often is looked at what packages use: while they are imported, and once nothing of theirs should go on.
+_WARMING_LOOK_SECONDS, _WARM_LOOK_SECONDS = 0.05, 0.5
+# Each a tmpfs of bubblewrap's.
+_TEMPORARY = ("/tmp", "/var/tmp", "/dev")  # noqa: S108 - inside
 _MESSAGE_BYTES = 65_536
 _COMPLAINT_BYTES = 4096
 _CREDENTIALS = struct.Struct("iII")
@@ -74,7 +79,7 @@ def _tasks_of_user() -> int:
 class _Event(BaseModel):
     """What a zygote tells: hostile input, for packages run in it. Times in seconds, `peak` in bytes."""
 
-    event: Literal["ready", "init", "forked", "exited", "ended", "failed"]
+    event: Literal["confined", "ready", "init", "forked", "exited", "ended", "failed"]
     id: str = ""
     reason: str = ""
     status: int = Field(0, ge=0, le=0xFFFF)
@@ -83,20 +88,33 @@ class _Event(BaseModel):
 
 
 class Zygote:
-    """Gives workers while it is `alive`; `modules` are imported in it ahead."""
+    """Gives workers while it is `alive`.
 
-    def __init__(self, engine: Engine, surroundings: Surroundings, modules: Iterable[str]) -> None:
+    `ahead`: it runs the environment's start and imports `modules`; else each worker does, within a run's limits.
+    `overran` is what that used too much of, when it was ended for that.
+    """
+
+    def __init__(self, engine: Engine, surroundings: Surroundings, modules: Iterable[str], *, ahead: bool) -> None:
         self._engine, self._surroundings = engine, surroundings
+        self.generation = surroundings.interpreter.generation
         self.modules = frozenset(modules)
+        # The outer wall is what keeps packages from the host while they are imported.
+        self._ahead = ahead and not (engine.confinement.strict and engine.confinement.bubblewrap is None)
         self.alive = True
+        self.overran = ""
         self._workers: dict[str, Worker] = {}
+        self._given = 0
+        # Directories of runs that are still there.
+        self._kept: set[str] = set()
         self._spare: Worker | None = None
         self._refilling = anyio.Lock()
         self._retired = False
+        self._pid = 0
+        self._confined = anyio.Event()
         self._ready = anyio.Event()
         self._gone = anyio.Event()
         self._failure = ""
-        self._directory = engine.runs / secrets.token_hex(6)
+        self.directory = engine.runs / secrets.token_hex(6)
         self._control, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._control.setblocking(False)
@@ -108,7 +126,7 @@ class Zygote:
             EngineError: it did not start.
         """
         with self._control, self._theirs, TemporaryFile() as complaints:
-            self._directory.mkdir(mode=0o700, parents=True)
+            self.directory.mkdir(mode=0o700, parents=True)
             argv, environment = self._command()
             try:
                 async with owned(
@@ -117,9 +135,9 @@ class Zygote:
                     stdout=subprocess.DEVNULL,
                     stderr=complaints,
                     pass_fds=[self._theirs.fileno()],
-                ):
+                ) as process:
                     self._theirs.close()
-                    await self._follow(started)
+                    await self._follow(started, process.pid)
                 if not started.is_set():
                     complaints.seek(0)
                     said = complaints.read(_COMPLAINT_BYTES).decode(errors="replace").strip()
@@ -129,8 +147,6 @@ class Zygote:
             finally:
                 self._lose_workers()
                 self._gone.set()
-                with suppress(OSError):
-                    self._directory.rmdir()  # what runs left there goes with their records
         if not started.is_set():
             raise EngineError(f"an interpreter did not start: {self._failure}")
 
@@ -140,11 +156,11 @@ class Zygote:
         control = str(self._theirs.fileno())
         argv = [str(self._surroundings.interpreter.python), *bootstrap("zygote"), control, json.dumps(self._config())]
         # What is imported ahead finds a home too, at the place where programs have theirs.
-        environment = (*policy.environment, ("HOME", self._home(self._directory)))
+        environment = (*policy.environment, ("HOME", self._home(self.directory)))
         confinement = self._engine.confinement
         if confinement.bubblewrap is None:
             return argv, dict(environment)
-        walled = replace(policy, read=(INSIDE, *policy.read), write=(self._directory, *policy.write))
+        walled = replace(policy, read=(INSIDE, *policy.read), write=(self.directory, *policy.write))
         unprivileged = confinement.unprivileged
         return bubblewrap.command(confinement.bubblewrap, walled, argv, unprivileged=unprivileged), dict(environment)
 
@@ -155,12 +171,11 @@ class Zygote:
         return {
             "walls": [name for name in ("namespaces", "landlock", "seccomp") if getattr(confinement, name)],
             "network": policy.network,
-            # The outer wall is what keeps them from the host while they are imported.
-            "packages_in_worker": confinement.strict and not outer,
+            "packages_in_worker": not self._ahead,
             "preload": sorted(self.modules),
             "stack_signal": stacks.SIGNAL,
             "init": init_program(),
-            "runs": str(self._directory),
+            "runs": str(self.directory),
             "read": [str(path) for path in read],
             "look": [str(path) for path in look],
             "keep": [str(path) for path in (*policy.read, *policy.write)],
@@ -173,9 +188,11 @@ class Zygote:
             },
         }
 
-    async def _follow(self, started: anyio.Event) -> None:
+    async def _follow(self, started: anyio.Event, outermost: int) -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._follow_events)
+            tasks.start_soon(self._follow_events, tasks.cancel_scope)
+            if self._ahead:
+                tasks.start_soon(self._watch, outermost, tasks.cancel_scope)
             with anyio.move_on_after(_START_SECONDS):
                 await self._ready.wait()
             if self._ready.is_set() and self.alive and not self._failure:
@@ -183,11 +200,34 @@ class Zygote:
             else:
                 tasks.cancel_scope.cancel()
 
-    async def _follow_events(self) -> None:
+    async def _follow_events(self, life: anyio.CancelScope) -> None:
         while message := await self._receive():
             self._note(*message)
         self._lose_workers()
-        self._ready.set()
+        life.cancel()
+
+    async def _watch(self, outermost: int, life: anyio.CancelScope) -> None:
+        """Ends the zygote when what is imported ahead uses too much: its process is `outermost`, its pid is known."""
+        await self._confined.wait()
+        temporary = _TEMPORARY if self._engine.confinement.bubblewrap else ()
+        ahead = Ahead([outermost, self._pid], self.directory, temporary, self._engine.limits)
+        given, idle = self._given, True
+        while not self.overran:
+            running = [worker for worker in self._workers.values() if worker is not self._spare]
+            idle, was_idle = not running, idle
+            look = partial(
+                ahead.exceeded,
+                {pid for worker in running for pid in worker.pids},
+                set(self._kept),
+                warm=self._ready.is_set(),
+                idle=idle and was_idle and given == self._given,
+            )
+            given = self._given
+            self.overran = await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
+            if not self.overran:
+                await anyio.sleep(_WARM_LOOK_SECONDS if self._ready.is_set() else _WARMING_LOOK_SECONDS)
+        self._failure = f"what it imports ahead used more than {self.overran}"
+        life.cancel()
 
     async def _receive(self) -> "tuple[_Event, int] | None":
         """The next event with the PID that came as its credentials, or None when the zygote has gone."""
@@ -207,7 +247,10 @@ class Zygote:
 
     def _note(self, event: "_Event", pid: int) -> None:
         worker = self._workers.get(event.id)
-        if event.event == "ready":
+        if event.event == "confined" and not self._pid:
+            self._pid = pid
+            self._confined.set()
+        elif event.event == "ready":
             self._ready.set()
         elif event.event == "failed" and worker is None:
             self._failure = event.reason
@@ -230,7 +273,8 @@ class Zygote:
     def _lose_workers(self) -> None:
         self.alive = False
         for worker in self._workers.values():
-            self._lose(worker, "its interpreter died")
+            reason = f"its interpreter was ended, for {self._failure}" if self.overran else "its interpreter died"
+            self._lose(worker, reason)
         self._workers.clear()
         self._drop_spare()
 
@@ -246,6 +290,7 @@ class Zygote:
             self._spare.close()
             with suppress(OSError):
                 remove(self._spare.directory)
+                self._kept.discard(self._spare.id)
             self._spare = None
 
     async def worker(self) -> Worker:
@@ -254,6 +299,7 @@ class Zygote:
         Raises:
             EngineError: the zygote has died.
         """
+        self._given += 1
         if self._spare is not None and not self._spare.ended.is_set():
             spare, self._spare = self._spare, None
             return spare
@@ -270,8 +316,9 @@ class Zygote:
                 self._end_when_idle()
 
     async def _fork(self) -> Worker:
-        worker = Worker(secrets.token_hex(8), self._directory)
+        worker = Worker(secrets.token_hex(8), self.directory)
         self._workers[worker.id] = worker
+        self._kept.add(worker.id)
         try:
             worker.open()
             await self._send(self._order(worker), worker)
@@ -279,6 +326,7 @@ class Zygote:
                 await self._put_in_leaf(worker)
         except BaseException as error:
             self._workers.pop(worker.id, None)
+            self._kept.discard(worker.id)
             worker.close()
             if isinstance(error, OSError):
                 self.alive = self.alive and not isinstance(error, BrokenPipeError)
@@ -344,6 +392,24 @@ class Zygote:
             if worker:
                 worker.handed_over()
             return
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing of it runs any more."""
+        return self._gone.is_set()
+
+    def forget(self, name: str) -> None:
+        """The directory `name` of one of its runs has been removed."""
+        self._kept.discard(name)
+
+    def sweep(self) -> bool:
+        """Removes what it left, and its directory after the last of its runs'; gives whether that is no more."""
+        with suppress(OSError):
+            for path in self.directory.iterdir():
+                if path.name not in self._kept:
+                    remove(path)
+            self.directory.rmdir()
+        return not self.directory.exists()
 
     def retire(self) -> None:
         """Ends the zygote as soon as no program runs in it, one that is still starting at once."""

@@ -7,9 +7,11 @@ A fork copies page tables, so a heavy heap makes even a small program slow: with
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import structlog
 
 from mcp_python_executor.errors import EngineError
@@ -40,6 +42,9 @@ class Zygotes:
         self._starting: defaultdict[_Key, anyio.Lock] = defaultdict(anyio.Lock)
         self._warming: defaultdict[_Key, anyio.Lock] = defaultdict(anyio.Lock)
         self._learned: defaultdict[str, frozenset[str]] = defaultdict(frozenset)
+        # Generations of which nothing is imported ahead any more: that used too much, or no zygote started with it.
+        self._barred: set[str] = set()
+        self._directories: dict[Path, Zygote] = {}
 
     @asynccontextmanager
     async def worker(self, surroundings: Surroundings, code: str | None) -> AsyncGenerator[tuple[Zygote, Worker]]:
@@ -91,11 +96,33 @@ class Zygotes:
 
     def _modules(self, key: _Key) -> frozenset[str]:
         surroundings, with_packages = key
+        if surroundings.interpreter.generation in self._barred:
+            return frozenset()
         learned = self._learned[surroundings.interpreter.generation]
         return learned if with_packages else preload.standard(learned)
 
     async def _start(self, key: _Key) -> Zygote:
-        zygote = Zygote(self.engine, key[0], self._modules(key))
+        """A new zygote for `key`, which imports nothing ahead where packages keep it from starting.
+
+        Raises:
+            EngineError: it does not start without packages either.
+        """
+        generation = key[0].interpreter.generation
+        if generation not in self._barred:
+            try:
+                return await self._started(Zygote(self.engine, key[0], self._modules(key), ahead=True))
+            except EngineError as error:
+                zygote = await self._started(Zygote(self.engine, key[0], (), ahead=False))
+                self._bar(generation, str(error))
+                return zygote
+        return await self._started(Zygote(self.engine, key[0], (), ahead=False))
+
+    def _bar(self, generation: str, reason: str) -> None:
+        if generation not in self._barred:
+            self._barred.add(generation)
+            log.warning("nothing_imported_ahead", generation=generation, reason=reason)
+
+    async def _started(self, zygote: Zygote) -> Zygote:
         started = anyio.Event()
         failures: list[EngineError] = []
         self._tasks.start_soon(self._live, zygote, started, failures)
@@ -109,6 +136,7 @@ class Zygotes:
         return zygote
 
     async def _live(self, zygote: Zygote, started: anyio.Event, failures: list[EngineError]) -> None:
+        self._directories[zygote.directory] = zygote
         try:
             await zygote.run(started)
         except EngineError as error:
@@ -119,6 +147,20 @@ class Zygotes:
             failures.append(EngineError("an interpreter was lost; see the server's log"))
         finally:
             started.set()
+        if zygote.overran:
+            self._bar(zygote.generation, f"what it imports ahead used more than {zygote.overran}")
+        await self._sweep(zygote)
+
+    async def _sweep(self, zygote: Zygote) -> None:
+        if zygote.gone and await anyio.to_thread.run_sync(zygote.sweep):
+            self._directories.pop(zygote.directory, None)
+
+    async def removed(self, directory: Path) -> None:
+        """A run's `directory` is no more; its zygote's goes after the last, once that has ended."""
+        zygote = self._directories.get(directory.parent)
+        if zygote is not None:
+            zygote.forget(directory.name)
+            await self._sweep(zygote)
 
     async def _refill(self, zygote: Zygote) -> None:
         await anyio.sleep(_ANSWER_SECONDS)

@@ -5,12 +5,11 @@ It speaks with the server over one Unix socket of sequenced packets, JSON in eac
     {"op": "fork", "id": ..., "work": DIR, "directory": DIR, "write": [DIR, ...], "environment": {...}}
     {"op": "kill", "id": ...}
 
-the first with four descriptors, the worker's standard streams and its channel. It is told `ready`; `init` and `forked`,
-with the PID of the run's first process and of the worker (no supervisor's) as credentials, which the kernel checks and
-translates;
-`exited`, with the worker's wait status and usage; `ended`, when nothing of the run is left; and `failed`. Run as
-`python -S`, this package's parent directory first on the path: what an environment's packages run at start (.pth files)
-waits until the zygote is confined.
+the first with four descriptors, the worker's standard streams and its channel. It is told `confined`, before a package
+is imported, and `ready`; `init` and `forked`, with the PID of the run's first process and of the worker (no
+supervisor's) as credentials, which the kernel checks and translates; `exited`, with the worker's wait status and usage;
+`ended`, when nothing of the run is left; and `failed`. Run as `python -S`, this package's parent directory first on the
+path: what an environment's packages run at start (.pth files) waits until the zygote is confined.
 """
 
 from __future__ import annotations
@@ -184,6 +183,7 @@ def main() -> None:
     zygote = Zygote(control, config)
     try:
         zygote.confine()
+        zygote.tell({"event": "confined"})
         if not config["packages_in_worker"]:
             zygote.warm_up()
     except OSError as error:

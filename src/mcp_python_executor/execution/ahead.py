@@ -1,0 +1,67 @@
+"""The bound on a warm interpreter: what packages may use of the machine that are imported ahead in it."""
+
+import os
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from mcp_python_executor.execution.artifacts import disk_usage
+from mcp_python_executor.execution.usage import Tree
+from mcp_python_executor.limits import MEBIBYTE, Limits
+
+# An interpreter that waits for work takes no processor time, but for a moment after a run. More is something else's.
+_BUSY_SECONDS = 10.0
+_BUSY_SHARE = 0.05
+
+
+class Ahead:
+    """Looks at an interpreter and all that descends from it, but for its runs, which are looked at by themselves.
+
+    `roots` are its outermost process and the interpreter, `directory` is where it may write, and `temporary` are the
+    directories that it has to itself.
+    """
+
+    def __init__(self, roots: list[int], directory: Path, temporary: Collection[str], limits: Limits) -> None:
+        self._directory, self._limits = directory, limits
+        self._tree = Tree(roots, temporary, replace(limits, memory_bytes=limits.ahead_bytes))
+        self._looked = time.monotonic()
+        self._cpu_seconds = self._busy_seconds = 0.0
+        self._written_bytes = self._own_written_bytes = 0
+
+    def exceeded(self, pids: Collection[int], names: Collection[str], *, warm: bool, idle: bool) -> str:
+        """What it uses too much of, or nothing.
+
+        `pids` and `names` are its runs' processes and directories. `warm`: it has imported what it was to import.
+        `idle`: no run was under way since the last look, for what they used is charged to whoever waited for them.
+        """
+        tasks, cpu_seconds = self._tree.activity(pids)
+        memory_bytes, written_bytes = self._tree.holdings(pids)
+        now = time.monotonic()
+        elapsed, used = now - self._looked, cpu_seconds - self._cpu_seconds
+        if idle:
+            self._busy_seconds += used if warm and used > _BUSY_SHARE * elapsed else 0
+            self._own_written_bytes += written_bytes - self._written_bytes
+        self._looked, self._cpu_seconds, self._written_bytes = now, cpu_seconds, written_bytes
+        limits = self._limits
+        if tasks > limits.processes:
+            return f"{limits.processes} processes and threads"
+        if memory_bytes > limits.ahead_bytes:
+            return f"{limits.ahead_bytes // MEBIBYTE} MB of memory"
+        if max(self._own_written_bytes, self._on_disk(names)) > limits.disk_bytes:
+            return f"{limits.disk_bytes // MEBIBYTE} MB on the disk"
+        if self._busy_seconds > _BUSY_SECONDS:
+            return f"{_BUSY_SECONDS:.0f} s of processor time while it had nothing to do"
+        return ""
+
+    def _on_disk(self, names: Collection[str]) -> int:
+        used = 0
+        with suppress(OSError), os.scandir(self._directory) as entries:
+            for entry in entries:
+                if entry.name in names:
+                    continue
+                with suppress(OSError):
+                    used += entry.stat(follow_symlinks=False).st_blocks * 512
+                    used += disk_usage([Path(entry.path)])
+        return used
