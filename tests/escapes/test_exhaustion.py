@@ -1,0 +1,387 @@
+"""A program that takes all it can get of something ends at the bound of that name, and gives all of it back."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import psutil
+import pytest
+
+from mcp_python_executor.errors import Busy
+from mcp_python_executor.execution.model import ExecutionResult, Status
+from mcp_python_executor.limits import MEBIBYTE, LimitHit, Limits
+from mcp_python_executor.sandbox.probe import Confinement
+from tests.bench import Bench, OpenBench
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
+
+_SECONDS = 60
+LIMITS = Limits(
+    wall_seconds=_SECONDS,
+    memory_bytes=128 * MEBIBYTE,
+    processes=60,
+    open_files=100,
+    file_bytes=8 * MEBIBYTE,
+    disk_bytes=40 * MEBIBYTE,
+    temporary_bytes=30 * MEBIBYTE,
+    kept_output_bytes=MEBIBYTE,
+)
+# What a program holds that does nothing, and what allocators hold back.
+_SLACK = 40 * MEBIBYTE
+_PRELUDE = """
+import ctypes, mmap, os, re, resource, signal, socket, sys, tempfile, threading, time
+def stay():
+    while True: time.sleep(60)
+"""
+
+
+@asynccontextmanager
+async def beside_another(open_bench: OpenBench, directory: Path, limits: Limits = LIMITS) -> AsyncGenerator[Bench]:
+    """A bench where another program is under way, comes to its good end, and nothing else is left to be paid for."""
+    output = directory / "out"
+    output.mkdir()
+    begun = anyio.Event()
+    ended: list[ExecutionResult] = []
+    code = """
+import os, time
+print("up", flush=True)
+held = [bytearray(1000) for _ in range(1000)]
+while not os.path.exists(os.environ["OUTPUT_PATH"] + "/go"):
+    open("mine", "w").write("x")
+    time.sleep(0.01)
+print("still here", len(held))
+"""
+
+    async def other() -> None:
+        ended.append(await bench.run(code, listener=hear))
+
+    def hear(_: str, __: str) -> None:
+        begun.set()
+
+    count = held = 0
+    async with open_bench(output_path=output, limits=limits) as bench:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(other)
+            with anyio.fail_after(_SECONDS):
+                await begun.wait()
+            count, held = processes(), memory()
+            yield bench
+            (output / "go").touch()
+        assert ended[0].stdout == "up\nstill here 1000\n", ended
+        assert (await bench.run("6 * 7")).result == "42"
+        with anyio.fail_after(_SECONDS):
+            while processes() > count or memory() > held + _SLACK:  # noqa: ASYNC110 - nothing tells
+                await anyio.sleep(0.05)
+    assert processes() == 0
+
+
+def processes() -> int:
+    """How many there are below this one, those included that ended and were not waited for."""
+    return len(psutil.Process().children(recursive=True))
+
+
+def memory() -> int:
+    """Bytes that this process and all below it hold, shared pages for each."""
+    held = 0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            held += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return held
+
+
+def is_open(result: ExecutionResult, confinement: Confinement) -> bool:
+    """Whether a program can write to the temporary directories: only where they are its own."""
+    refused = result.error is not None and result.error.type == "PermissionError"
+    assert refused is not confinement.namespaces, result
+    return not refused
+
+
+def told(result: ExecutionResult) -> tuple[Status, LimitHit | None]:
+    return result.status, result.limit
+
+
+# What takes memory, and what takes it where a run has a /tmp of its own.
+MEMORY = {
+    "heap": "held = b'x' * (300 << 20)",
+    "heap, bit by bit": "held = []\nwhile True: held.append(b'x' * 100_000)",
+    "private map": "held = mmap.mmap(-1, 300 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n"
+    "for at in range(0, 300 << 20, 4096): held[at] = 1",
+    "shared map": "held = mmap.mmap(-1, 300 << 20)\nfor at in range(0, 300 << 20, 4096): held[at] = 1",
+    "page tables": "held = mmap.mmap(-1, 1 << 38, flags=0x4022, prot=1)\n"
+    "for at in range(0, 1 << 38, 1 << 21): held[at]",
+    "many processes": "for _ in range(20):\n    if os.fork() == 0:\n        held = b'x' * (15 << 20)\n        stay()",
+    "orphans": "for _ in range(20):\n    if os.fork() == 0:\n        if os.fork() == 0:\n            os.setsid()\n"
+    "            held = b'x' * (15 << 20)\n            stay()\n        os._exit(0)",
+    "many threads": "held = []\n"
+    "def fill():\n    held.append(b'x' * (10 << 20))\n    stay()\n"
+    "for _ in range(30): threading.Thread(target=fill).start()",
+    "a program of its own": "import subprocess\n"
+    "subprocess.run([sys.executable, '-c', 'held = b\"x\" * (300 << 20)\\nwhile True: pass'])",
+}
+TEMPORARY = {
+    place: f"for place in {places!r}:\n"
+    "    for number in range(9): open(f'{place}/{number}', 'wb').write(b'x' * (1 << 20))\n"
+    "held = b'x' * (115 << 20)"
+    for place, places in {"/tmp": ["/tmp"], "/dev/shm": ["/dev/shm"], "all": ["/tmp", "/var/tmp", "/dev/shm"]}.items()
+}
+
+
+@pytest.mark.parametrize("what", MEMORY)
+async def test_memory(open_bench: OpenBench, tmp_path: Path, what: str):
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(f"{_PRELUDE}{MEMORY[what]}\nstay()")
+    assert told(result) == (Status.MEMORY_EXCEEDED, LimitHit("memory", 128, "MAX_MEMORY_MB")), result
+
+
+@pytest.mark.parametrize("what", TEMPORARY)
+async def test_memory_in_temporary_files(open_bench: OpenBench, tmp_path: Path, confinement: Confinement, what: str):
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(f"{_PRELUDE}{TEMPORARY[what]}\nstay()")
+    if is_open(result, confinement):
+        assert told(result) == (Status.MEMORY_EXCEEDED, LimitHit("memory", 128, "MAX_MEMORY_MB")), result
+
+
+# What the kernel keeps for whoever asks, in no process's memory.
+NOBODYS = {
+    "memfd": "os.memfd_create('held')",
+    "System V segments": "assert ctypes.CDLL(None, use_errno=True).shmget(0, 1 << 20, 0o1600) != -1",
+    "message queues": "assert ctypes.CDLL(None, use_errno=True).msgget(0, 0o1600) != -1",
+}
+
+
+@pytest.mark.parametrize("what", ["memfd", "System V segments", "message queues"])
+async def test_memory_that_no_process_holds_is_refused(open_bench: OpenBench, tmp_path: Path, what: str):
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(f"{_PRELUDE}{NOBODYS[what]}")
+    assert result.status is Status.ERROR, result
+
+
+# A program that copes with what refuses it goes on; one that does not fails, and its result names the bound.
+PROCESSES = {
+    "processes": "while True:\n    if os.fork() == 0: stay()",
+    "processes that ignore every refusal": "while True:\n    try:\n        if os.fork() == 0: stay()\n"
+    "    except OSError: pass",
+    "processes of processes": "while True: os.fork()",
+    "processes of processes that ignore every refusal": "while True:\n    try: os.fork()\n    except OSError: pass",
+    "sessions": "while True:\n    if os.fork() == 0:\n        os.setsid()\n"
+    "        if os.fork() == 0: stay()\n        os._exit(0)",
+    "threads": "while True: threading.Thread(target=stay).start()",
+    "threads of processes": "while True:\n    if os.fork() == 0:\n"
+    "        while True: threading.Thread(target=stay).start()",
+    "processes that are not waited for": "while True:\n    if os.fork() == 0: os._exit(0)",
+}
+
+
+@pytest.mark.parametrize("what", PROCESSES)
+async def test_processes(open_bench: OpenBench, tmp_path: Path, what: str):
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(f"{_PRELUDE}{PROCESSES[what]}")
+    assert result.limit == LimitHit("processes", 60), result
+    # Between two looks a program may come to where the kernel refuses more.
+    assert result.status in (Status.KILLED, Status.ERROR), result
+
+
+REFUSED = {
+    "descriptors": ("open_files", "held = []\nwhile True: held.append(os.open('/dev/null', 0))"),
+    "pipes": ("open_files", "while True: os.pipe()"),
+    "sockets": ("open_files", "held = []\nwhile True: held += socket.socketpair()"),
+    "one big file": ("file_size", "file = open('big', 'wb')\nwhile True: file.write(bytes(1 << 20))"),
+    "a sparse file": ("file_size", "os.truncate(os.open('big', os.O_CREAT | os.O_WRONLY), 1 << 40)"),
+    "a sparse file, written at its end": (
+        "file_size",
+        "os.pwrite(os.open('big', os.O_CREAT | os.O_WRONLY), b'x', 1 << 40)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+async def test_what_the_kernel_refuses(open_bench: OpenBench, tmp_path: Path, what: str):
+    name, code = REFUSED[what]
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(_PRELUDE + code)
+    assert told(result) == (Status.ERROR, LIMITS.hit(name)), result
+
+
+async def test_descriptors_of_many_processes(open_bench: OpenBench, tmp_path: Path):
+    code = """
+for _ in range(30):
+    if os.fork() == 0:
+        held = []
+        try:
+            while True: held += os.pipe()
+        except OSError:
+            stay()
+time.sleep(1)
+print("had them")
+"""
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(_PRELUDE + code)
+    assert (result.status, result.stdout) == (Status.OK, "had them\n"), result
+
+
+@pytest.mark.parametrize("place", ["/tmp", "/var/tmp", "/dev/shm"])
+@pytest.mark.parametrize(
+    "code", ["open('{}/big', 'wb').write(bytes(12 << 20))", "for n in range(10**6): open(f'{}/{n}', 'w')"]
+)
+async def test_temporary_directories(
+    open_bench: OpenBench, tmp_path: Path, confinement: Confinement, place: str, code: str
+):
+    limits = Limits(temporary_bytes=21 * MEBIBYTE)  # below what one file may have
+    async with beside_another(open_bench, tmp_path, limits) as bench:
+        result = await bench.run(_PRELUDE + code.replace("{}", place))
+    if is_open(result, confinement):
+        assert told(result) == (Status.ERROR, LimitHit("temporary", 7 * MEBIBYTE)), result
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr", "both"])
+async def test_output(open_bench: OpenBench, tmp_path: Path, stream: str):
+    numbers = {"stdout": [1], "stderr": [2], "both": [1, 2]}[stream]
+    code = f"while True:\n    for number in {numbers}: os.write(number, b'flood ' * 10_000)"
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(_PRELUDE + code)
+    assert told(result) == (Status.KILLED, LimitHit("output", MEBIBYTE)), result
+
+
+async def test_output_of_many_processes(open_bench: OpenBench, tmp_path: Path):
+    code = "for _ in range(20):\n    if os.fork() == 0:\n        while True: os.write(1, b'flood ' * 10_000)\nstay()"
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(_PRELUDE + code)
+    assert told(result) == (Status.KILLED, LimitHit("output", MEBIBYTE)), result
+
+
+DISK = {
+    "files": "while True:\n    number = number + 1\n    open(f'{place}/{number}', 'wb').write(os.urandom(1 << 20))",
+    "small files": "while True:\n    number = number + 1\n    open(f'{place}/{number}', 'wb').write(b'x' * 4096)",
+    "files in folders": "while True:\n    number = number + 1\n    os.makedirs(f'{place}/{number}/a/b')\n"
+    "    open(f'{place}/{number}/a/b/c', 'wb').write(b'x' * 100_000)",
+    "the same file again": "while True:\n    with open(place + '/same', 'wb') as file:\n"
+    "        file.write(b'x' * (1 << 20))\n"
+    "        os.fsync(file.fileno())",
+    "files that are removed while open": "held = []\nwhile True:\n"
+    "    held.append(open(place + '/gone', 'wb', buffering=0))\n"
+    "    os.remove(place + '/gone')\n    held[-1].write(b'x' * (1 << 20))",
+}
+
+
+@pytest.mark.parametrize("place", ["the working directory", "OUTPUT_PATH"])
+@pytest.mark.parametrize("what", DISK)
+async def test_the_disk(open_bench: OpenBench, tmp_path: Path, what: str, place: str):
+    where = "os.getcwd()" if place == "the working directory" else "os.environ['OUTPUT_PATH']"
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(f"{_PRELUDE}place, number = {where}, 0\n{DISK[what]}")
+    assert told(result) == (Status.KILLED, LimitHit("disk", 40 * MEBIBYTE)), result
+
+
+PROCESSOR = {
+    "a loop": "while True: pass",
+    "threads": "def burn():\n    while True: pass\nfor _ in range(4): threading.Thread(target=burn).start()",
+    "processes": "for _ in range(4):\n    if os.fork() == 0: break\nwhile True: pass",
+    "short processes": "while True:\n    if os.fork() == 0:\n        for _ in range(10**5): pass\n"
+    "        os._exit(0)\n    os.wait()",
+    "a regular expression": "re.match('(a*)*b', 'a' * 60)",
+    "a number": "10 ** 10 ** 10",
+    "a sum in C": "sum(range(10 ** 15))",
+}
+
+
+@pytest.mark.parametrize("what", PROCESSOR)
+async def test_processor_time(open_bench: OpenBench, tmp_path: Path, what: str):
+    limits = Limits(wall_seconds=_SECONDS, busy_cores=1 / _SECONDS)
+    async with beside_another(open_bench, tmp_path, limits) as bench:
+        result = await bench.run(_PRELUDE + PROCESSOR[what])
+    assert told(result) == (Status.KILLED, LimitHit("cpu", 1000, "EXECUTION_TIMEOUT_MS")), result
+
+
+STUBBORN = {
+    "sleeps": "stay()",
+    "stops itself": "os.kill(os.getpid(), signal.SIGSTOP)",
+    "stops all of it": "for _ in range(5):\n    if os.fork() == 0: stay()\nos.killpg(0, signal.SIGSTOP)",
+    "ignores every signal": "for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:\n"
+    "    signal.signal(number, signal.SIG_IGN)\nstay()",
+    "blocks every signal": "signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))\nstay()",
+    "waits in an exit handler": "import atexit\natexit.register(stay)",
+    "waits for a thread": "threading.Thread(target=stay).start()",
+    "waits for a lock": "lock = threading.Lock()\nlock.acquire()\nlock.acquire()",
+    "reads what never comes": "os.read(os.pipe()[0], 1)",
+    "stops in a signal handler": "signal.signal(signal.SIGALRM, lambda *_: stay())\nsignal.alarm(1)\nstay()",
+}
+
+
+@pytest.mark.parametrize("what", STUBBORN)
+async def test_time(open_bench: OpenBench, tmp_path: Path, what: str):
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(_PRELUDE + STUBBORN[what], timeout_seconds=1.5)
+    assert told(result) == (Status.TIMEOUT, LimitHit("time", 1500, "timeoutMs")), result
+
+
+DEEP = {
+    "Python": ("def sink(): sink()\nsink()", {"RecursionError"}),
+    "Python without its own bound": ("sys.setrecursionlimit(10**9)\ndef sink(): sink()\nsink()", {"", "MemoryError"}),
+    "a parser": (
+        "import ast\nast.parse('(' * 100_000 + ')' * 100_000)",
+        {"SyntaxError", "MemoryError", "RecursionError"},
+    ),
+    "JSON": ("import json\njson.loads('[' * 10**6)", {"RecursionError"}),
+    "repr": ("held = []\nfor _ in range(10**6): held = [held]\nrepr(held)", {"RecursionError"}),
+    "a destructor": ("held = ()\nfor _ in range(10**6): held = (held,)\ndel held", {""}),
+    "attributes": (
+        "class A:\n    def __getattr__(self, name): return getattr(self, name)\nA().x",
+        {"", "RecursionError", "MemoryError"},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DEEP)
+async def test_recursion(open_bench: OpenBench, tmp_path: Path, what: str):
+    code, types = DEEP[what]
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(_PRELUDE + code)
+    assert result.status in (Status.OK, Status.ERROR, Status.KILLED, Status.MEMORY_EXCEEDED), result
+    assert (result.error.type if result.error else "") in types, result
+
+
+async def test_more_calls_than_may_wait(open_bench: OpenBench, tmp_path: Path):
+    limits = replace(LIMITS, concurrent=2, queued=5)
+    refused: list[str] = []
+    async with beside_another(open_bench, tmp_path, limits) as bench:
+
+        async def call() -> None:
+            try:
+                await bench.run("1")
+            except Busy as error:
+                refused.append(str(error))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(call)
+    # One runs, five wait.
+    assert len(refused) == 44
+    assert refused[0] == (
+        "5 executions wait already, which is the limit; call again when some have ended, or let more run at once than "
+        "MAX_CONCURRENT_EXECUTIONS=2"
+    )
+
+
+async def test_all_at_once(open_bench: OpenBench, tmp_path: Path, confinement: Confinement):
+    attacks = {
+        MEMORY["many processes"] + "\nstay()": "memory",
+        "while True: os.write(1, b'flood ' * 10_000)": "output",
+        "place, number = '.', 0\n" + DISK["files"]: "disk",
+    }
+    if confinement.namespaces:  # elsewhere the kernel counts the processes of several runs together
+        attacks[PROCESSES["threads"]] = "processes"
+    found: dict[str, ExecutionResult] = {}
+
+    async with beside_another(open_bench, tmp_path) as bench:
+
+        async def attack(code: str) -> None:
+            found[code] = await bench.run(_PRELUDE + code)
+
+        async with anyio.create_task_group() as tasks:
+            for code in attacks:
+                tasks.start_soon(attack, code)
+    assert {code: result.limit and result.limit.name for code, result in found.items()} == attacks
