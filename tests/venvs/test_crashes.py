@@ -114,7 +114,9 @@ class _Pristine:
         base.rename(self._kept)
 
     def lay(self) -> None:
-        if self.base.exists():
+        deadline = time.monotonic() + 60
+        while self.base.exists():  # the uv of a killed server may still be at work there
+            assert time.monotonic() < deadline
             remove_tree(self.base)
         shutil.copytree(self._kept, self.base, symlinks=True, copy_function=os.link)
 

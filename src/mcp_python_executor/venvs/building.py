@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from mcp_python_executor.errors import PackageError
 from mcp_python_executor.venvs import plain, project, reasons
 from mcp_python_executor.venvs.builds import build_wheels
+from mcp_python_executor.venvs.cloning import clone, settle
 from mcp_python_executor.venvs.drift import is_sound
 from mcp_python_executor.venvs.files import remove_tree, sync_all, sync_directory
 from mcp_python_executor.venvs.locks import Lock, try_lock
@@ -28,6 +29,7 @@ from mcp_python_executor.venvs.uv import Listener, Uv, raise_for
 _POLL_SECONDS = 0.02
 # A chain of packages without wheels is rare; each round finds at least one more of it.
 _BUILD_ROUNDS = 8
+_CLONE = "clone"
 
 
 class Builder:
@@ -59,10 +61,31 @@ class Builder:
             (workshop / project.PYPROJECT).write_text(project.render(requests, interpreter), encoding="utf-8")
             if before is not None and requests:
                 _take_over(self._store.path(before), workshop)
-            if requests:  # what asks for nothing needs no lock, and no uv to make one
-                await self._resolve(workshop, interpreter, offline_first=offline_first, listener=listener)
-            async with self._made(workshop, interpreter, requests, listener) as record:
-                yield record
+            try:
+                if requests:  # what asks for nothing needs no lock, and no uv to make one
+                    resolve = partial(
+                        self._resolve, workshop, interpreter, offline_first=offline_first, listener=listener
+                    )
+                    await (self._beside_clone(resolve, before, interpreter, workshop) if before else resolve())
+                async with self._made(workshop, interpreter, requests, listener, before) as record:
+                    yield record
+            finally:  # it may be large, and the workshop is removed on the event loop
+                with anyio.CancelScope(shield=True):
+                    await run_sync(remove_tree, workshop / _CLONE)
+
+    async def _beside_clone(
+        self, resolve: Callable[[], Awaitable[None]], before: str, interpreter: Interpreter, workshop: Path
+    ) -> None:
+        """`resolve`, which waits for the index, while most of what it will ask for is laid ready in `workshop`."""
+        failure: PackageError | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run_sync, clone, self._store, before, interpreter, workshop / _CLONE)
+            try:
+                await resolve()
+            except PackageError as error:  # raised again below: from in here it would come as a group
+                failure = error
+        if failure is not None:
+            raise failure
 
     @asynccontextmanager
     async def again(
@@ -87,7 +110,12 @@ class Builder:
 
     @asynccontextmanager
     async def _made(
-        self, workshop: Path, interpreter: Interpreter, requests: Sequence[Requirement], listener: Listener | None
+        self,
+        workshop: Path,
+        interpreter: Interpreter,
+        requests: Sequence[Requirement],
+        listener: Listener | None,
+        before: str | None = None,
     ) -> AsyncGenerator[GenerationRecord]:
         """The finished generation for the project in `workshop`; one that somebody changed or damaged is passed by."""
         pyproject = (workshop / project.PYPROJECT).read_text(encoding="utf-8")
@@ -98,7 +126,7 @@ class Builder:
                 if record is not None and not is_sound(self._store, name):
                     continue
                 if record is None:
-                    record = await self._link(workshop, name, interpreter, requests, lease, listener)
+                    record = await self._link(workshop, name, interpreter, requests, lease, listener, before)
                 yield record
                 return
 
@@ -131,11 +159,12 @@ class Builder:
         requests: Sequence[Requirement],
         lease: Lock,
         listener: Listener | None,
+        before: str | None,
     ) -> GenerationRecord:
         target = self._store.path(name)
         # Whoever died in the middle of making it left a part: we hold its lock, so nobody works on it.
         await run_sync(remove_tree, target)
-        target.mkdir(mode=0o700)
+        await run_sync(self._begin, workshop, target, before)
         tell(listener, "downloading and linking" if requests else "making an empty environment")
         try:
             # The lock goes with uv: should we be killed, nobody takes the place while it still writes there.
@@ -146,6 +175,14 @@ class Builder:
             with anyio.CancelScope(shield=True):
                 await run_sync(remove_tree, target)
             raise
+
+    def _begin(self, workshop: Path, target: Path, before: str | None) -> None:
+        begun = workshop / _CLONE
+        if before is None or not begun.exists():
+            target.mkdir(mode=0o700)
+            return
+        begun.rename(target)
+        settle(target, self._store.path(before))
 
     def _finish(
         self, workshop: Path, name: str, interpreter: Interpreter, requests: Sequence[Requirement]
