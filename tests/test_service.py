@@ -117,9 +117,10 @@ async def test_health_tells_what_was_executed(tmp_path: Path):
 async def test_a_cut_output_is_read_whole(tmp_path: Path):
     async with opened(tmp_path, max_output_bytes=256) as service:
         result = await service.execute(request("print('x' * 1000)"))
-        assert await service.read_stream(result.execution_id, "stdout") == b"x" * 1000 + b"\n"
-        with pytest.raises(InvalidArgument, match="kept no stderr"):
-            await service.read_stream(result.execution_id, "stderr")
+        assert (await service.read(result.execution_id, "stdout")).data == b"x" * 1000 + b"\n"
+        assert (await service.read(result.execution_id, "stderr")).data == b""
+        with pytest.raises(InvalidArgument, match="offset=2000 is past the end of 'stdout', which has 1001 bytes"):
+            await service.read(result.execution_id, "stdout", 2000)
 
 
 @pytest.mark.parametrize(

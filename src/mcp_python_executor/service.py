@@ -15,6 +15,7 @@ from mcp_python_executor.errors import ExecutorError, SettingsError, WallsMissin
 from mcp_python_executor.execution import scripts
 from mcp_python_executor.execution.cgroups import open_cgroups
 from mcp_python_executor.execution.model import ExecutionRequest, ExecutionResult, Interpreter, OutputListener
+from mcp_python_executor.execution.records import PAGE_BYTES, Page
 from mcp_python_executor.execution.runner import Runner
 from mcp_python_executor.execution.runs import open_runs
 from mcp_python_executor.execution.surroundings import Surroundings, surroundings
@@ -127,22 +128,13 @@ class Service:
             venv_name=venv_name,
         )
 
-    async def read_file(self, execution_id: str, name: str) -> bytes:
-        """The bytes of a file that an execution's result lists.
+    async def read(self, execution_id: str, source: str, offset: int = 0, limit: int = PAGE_BYTES) -> Page:
+        """A page of an earlier execution's `stdout` or `stderr`, or of a file that its result lists; sizes in bytes.
 
         Raises:
-            InvalidArgument: it lists none of that name.
+            InvalidArgument: nothing of that name is kept, or it ends before `offset`.
         """
-        return await anyio.to_thread.run_sync(self._runner.records.file, execution_id, name)
-
-    async def read_stream(self, execution_id: str, stream: str) -> bytes:
-        """The whole of an output (`stdout` or `stderr`) that a result carries cut.
-
-        Raises:
-            InvalidArgument: nothing of that execution is kept.
-        """
-        path = self._runner.records.stream(execution_id, stream)
-        return await anyio.Path(path).read_bytes()
+        return await anyio.to_thread.run_sync(self._runner.records.page, execution_id, source, offset, limit)
 
 
 @asynccontextmanager

@@ -136,7 +136,7 @@ for place in (".", os.environ["OUTPUT_PATH"]):
 async def test_the_whole_of_an_earlier_output_is_out_of_reach(open_bench: OpenBench):
     async with open_bench() as bench:
         talker = await bench.run(f"print({CANARY!r} * 10_000)")
-        path = bench.runner.records.stream(talker.execution_id, "stdout")
+        path = bench.zygotes.engine.runs / f"{talker.execution_id}.stdout"
         before = state(path)
         for thing in ("read", "write", "change"):
             assert CANARY not in await try_every_way(bench, thing, path)

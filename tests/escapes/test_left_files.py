@@ -30,7 +30,7 @@ def secret(tmp_path: Path) -> Path:
 def contents(bench: Bench, result: ExecutionResult) -> dict[str, bytes]:
     """What the server gives of each file that it lists, by the name that it goes by."""
     names = [unquote(file.uri.partition("/files/")[2], errors="surrogateescape") for file in result.files]
-    return {name: bench.runner.records.file(result.execution_id, name) for name in names}
+    return {name: bench.runner.records.page(result.execution_id, name).data for name in names}
 
 
 async def test_links_and_special_files_are_not_listed(open_bench: OpenBench, secret: Path):
@@ -217,7 +217,7 @@ async def test_a_name_that_was_not_listed_gives_nothing(open_bench: OpenBench, n
         result = await bench.run("import os\nopen(os.environ['OUTPUT_PATH'] + '/real', 'w').write('real')")
         assert contents(bench, result) == {"output/real": b"real"}
         with pytest.raises(InvalidArgument):
-            bench.runner.records.file(result.execution_id, name)
+            bench.runner.records.page(result.execution_id, name)
 
 
 async def test_a_programs_directories_are_not_replaced(open_bench: OpenBench, secret: Path):
@@ -248,7 +248,7 @@ print("x" * 100_000)
 """
     async with open_bench() as bench:
         result = await bench.run(code)
-        whole = bench.runner.records.stream(result.execution_id, "stdout")
+        whole = bench.zygotes.engine.runs / f"{result.execution_id}.stdout"
         assert not whole.is_symlink()
         told = whole.read_text()
         directory = next(bench.zygotes.engine.runs.glob(f"*/{result.execution_id}"))

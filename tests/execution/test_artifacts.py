@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 
 from mcp_python_executor.errors import InvalidArgument
-from mcp_python_executor.execution.artifacts import Record, Records, disk_usage, find, may_hold_files, remove
+from mcp_python_executor.execution.artifacts import disk_usage, find, may_hold_files, remove
+from mcp_python_executor.execution.records import Record, Records
+
+PNG = b"\x89PNG\r\n\x1a\nrest"
 
 
 def found(root: Path, since_ns: int = 0) -> list[str]:
-    files = find({"work": root}, Record(root), "id", since_ns, root / "main.py")
-    return [str(file.path.relative_to(root)) for file in files]
+    artifacts = find({"work": root}, root, "id", since_ns, root / "main.py").artifacts
+    return [str(file.path.relative_to(root)) for file in artifacts]
 
 
 def test_files_are_found_in_folders_and_links_and_pipes_are_not(tmp_path: Path):
@@ -23,6 +26,8 @@ def test_files_are_found_in_folders_and_links_and_pipes_are_not(tmp_path: Path):
     (tmp_path / "loop").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     assert found(tmp_path) == ["a/b/deep.txt"]
+    skipped = find({"work": tmp_path}, tmp_path, "id", 0, tmp_path / "main.py").skipped
+    assert sorted(skipped) == [f"{tmp_path}/link (a link)", f"{tmp_path}/loop (a link)", f"{tmp_path}/pipe (a pipe)"]
 
 
 def test_files_from_before_are_not_found(tmp_path: Path):
@@ -49,31 +54,22 @@ def test_a_folder_that_became_a_link_is_not_followed(tmp_path: Path):
     root = tmp_path / "root"
     (root / "folder").mkdir(parents=True)
     (root / "folder" / "x").write_text("mine")
-    records, record = Records(), Record(root)
-    find({"work": root}, record, "id", 0, root / "main.py")
-    records.keep("id", record)
-    assert records.file("id", "work/folder/x") == b"mine"
+    records = Records()
+    files = find({"work": root}, root, "id", 0, root / "main.py").files
+    records.keep("id", Record(root, files=files))
+    assert records.page("id", "work/folder/x").data == b"mine"
     (root / "folder" / "x").unlink()
     (root / "folder").rmdir()
     (root / "folder").symlink_to(tmp_path / "secret")
     with pytest.raises(InvalidArgument, match=r"Not a directory|symbolic links"):
-        records.file("id", "work/folder/x")
+        records.page("id", "work/folder/x")
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "work/../../x", "", "work"])
-def test_only_listed_names_are_read(tmp_path: Path, name: str):
-    records = Records()
-    records.keep("id", Record(tmp_path))
-    with pytest.raises(InvalidArgument, match="lists no file"):
-        records.file("id", name)
-
-
-def test_the_oldest_executions_are_let_go(tmp_path: Path):
-    records = Records()
-    dropped = [path for number in range(150) for path in records.keep(str(number), Record(tmp_path / str(number)))]
-    assert dropped == [tmp_path / str(number) for number in range(50)]
-    with pytest.raises(InvalidArgument, match="no execution '0' is kept"):
-        records.stream("0", "stdout")
+def test_small_images_are_shown(tmp_path: Path):
+    (tmp_path / "small.png").write_bytes(PNG)
+    (tmp_path / "large.png").write_bytes(PNG + bytes(300_000))
+    (tmp_path / "no.png").write_bytes(b"<svg>")
+    assert [picture.data for picture in find({"work": tmp_path}, tmp_path, "id", 0, tmp_path / "x").pictures] == [PNG]
 
 
 def test_a_directory_is_removed_whatever_modes_a_program_left(tmp_path: Path):

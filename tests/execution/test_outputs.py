@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +32,7 @@ async def read(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(output.read, listener, no_overflow)
         for piece in pieces:
-            os.write(write_end, piece)
+            await anyio.to_thread.run_sync(os.write, write_end, piece)  # a pipe may hold less
             await anyio.wait_all_tasks_blocked()
         os.close(write_end)
     return output
@@ -41,16 +42,52 @@ async def test_short_output_is_whole_and_leaves_no_file(tmp_path: Path):
     output = await read(tmp_path / "whole", [b"a" * 50, b"b" * 50])
     assert output.text == "a" * 50 + "b" * 50
     assert not output.truncated
+    assert output.whole == b"a" * 50 + b"b" * 50
     assert not (tmp_path / "whole").exists()
 
 
 async def test_long_output_keeps_head_and_tail_and_the_file_all_of_it(tmp_path: Path):
-    pieces = [bytes([97 + number]) * 30 for number in range(20)]
-    output = await read(tmp_path / "whole", pieces)
+    pieces = [bytes([97 + number % 26]) * 3000 for number in range(30)]
+    output = await read(tmp_path / "whole", pieces, kept=100_000)
     head, middle, tail = output.text.split("\n")
-    assert head == "a" * 30 + "b" * 20
-    assert tail == "s" * 20 + "t" * 30
-    assert middle == "... 500 bytes left out ..."
+    assert (head, tail) == ("a" * 50, "d" * 50)
+    assert middle == "... 89,900 bytes left out at byte 50 ..."
+    assert output.whole == tmp_path / "whole"
+    assert (tmp_path / "whole").read_bytes() == b"".join(pieces)
+
+
+async def test_a_cut_lies_between_lines(tmp_path: Path):
+    lines = [f"line {number}\n" for number in range(100)]
+    output = await read(tmp_path / "whole", ["".join(lines).encode()])
+    head, _, tail = output.text.partition("... ")
+    told, _, tail = tail.partition(" ...\n")
+    assert all(line in lines for line in [*head.splitlines(True), *tail.splitlines(True)])
+    assert told == f"{sum(map(len, lines)) - len(head) - len(tail)} bytes left out at byte {len(head)}"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        (["10%", "\r20%", "\r30%\n", "done"], "30%\ndone"),
+        (["10%\r", "20%\r", "30%\r\n"], "30%\n"),
+        (["a\r\nb\r\n"], "a\nb\n"),
+        (["\r 1/2", "\r 2/2\r"], " 2/2"),
+        (["\x1b[1;31mred\x1b[0m \x1b]0;title\x07plain\x1b[A\n"], "red plain\n"),
+        (["one\rtwo\rthree"], "three"),
+        (["\r\r\r"], ""),
+    ],
+)
+async def test_a_line_that_is_written_over_shows_its_last_state(tmp_path: Path, pieces: list[str], shown: str):
+    output = await read(tmp_path / "whole", [piece.encode() for piece in pieces])
+    assert output.text == shown
+    assert output.whole == "".join(pieces).encode()
+
+
+async def test_a_long_progress_bar_is_one_line(tmp_path: Path):
+    pieces = ["".join(f"\r{n:6}/100000" for n in range(start, start + 2500)).encode() for start in (0, 2500, 5000)]
+    output = await read(tmp_path / "whole", pieces, kept=1_000_000)
+    assert output.text == "  7499/100000"
+    assert not output.truncated
     assert (tmp_path / "whole").read_bytes() == b"".join(pieces)
 
 
@@ -76,10 +113,10 @@ async def test_head_and_tail_are_of_the_data_whatever_it_is(data: bytes, inline:
     try:
         output = await read(path, [data] if data else [], inline=inline)
         assert output.total == len(data)
+        assert output.whole == data
         if output.truncated:
-            assert path.read_bytes() == data
-            assert len(output.text) <= inline + 40
-        else:
+            assert len(output.text) <= inline + 60
+        elif b"\r" not in data and b"\x1b" not in data:
             assert output.text == data.decode(errors="replace")
     finally:
         path.unlink(missing_ok=True)

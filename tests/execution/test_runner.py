@@ -173,8 +173,8 @@ async def test_a_map_that_is_never_touched_costs_no_memory(open_bench: OpenBench
 async def test_output_is_cut_in_the_middle_and_kept_whole(open_bench: OpenBench):
     async with open_bench(limits=Limits(inline_output_bytes=1000)) as bench:
         result = await bench.run("for number in range(1000): print(number)")
-        path = bench.runner.records.stream(result.execution_id, "stdout")
-        assert path.read_text() == "".join(f"{number}\n" for number in range(1000))
+        whole = bench.runner.records.page(result.execution_id, "stdout").data.decode()
+        assert whole == "".join(f"{number}\n" for number in range(1000))
     assert result.stdout_truncated
     assert not result.stderr_truncated
     assert result.stdout.startswith("0\n1\n")
@@ -185,8 +185,7 @@ async def test_output_is_cut_in_the_middle_and_kept_whole(open_bench: OpenBench)
 async def test_a_flood_of_output_ends_the_run_and_is_told_by_name(open_bench: OpenBench):
     async with open_bench(limits=Limits(kept_output_bytes=MEBIBYTE)) as bench:
         result = await bench.run_program("floods.py")
-        path = bench.runner.records.stream(result.execution_id, "stdout")
-        assert path.stat().st_size == MEBIBYTE
+        assert bench.runner.records.page(result.execution_id, "stdout").total == MEBIBYTE
     assert result.status is Status.KILLED
     assert result.limit is not None
     assert (result.limit.name, result.limit.value) == ("output", MEBIBYTE)
@@ -303,7 +302,7 @@ open(os.path.join(os.environ["OUTPUT_PATH"], "plot é.png"), "wb").write(b"png")
     async with open_bench(isolation=isolation) as bench:
         result = await bench.run(code)
         by_name = {file.path.name: file for file in result.files}
-        content = bench.runner.records.file(result.execution_id, "work/deep/er/data.csv")
+        content = bench.runner.records.page(result.execution_id, "work/deep/er/data.csv").data
     assert content == b"a,b"
     assert (by_name["data.csv"].size, by_name["data.csv"].mime_type) == (3, "text/csv")
     assert by_name["plot é.png"].uri == f"execution://{result.execution_id}/files/output/plot%20%C3%A9.png"

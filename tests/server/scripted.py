@@ -7,6 +7,7 @@ from typing import Any, cast
 from mcp_python_executor import settings
 from mcp_python_executor.errors import InvalidArgument
 from mcp_python_executor.execution.model import ExecutionRequest, ExecutionResult, OutputListener, Status
+from mcp_python_executor.execution.records import PAGE_BYTES, Page
 from mcp_python_executor.service import Service
 from mcp_python_executor.venvs.model import PackageReport
 from tests.variables import settings_from
@@ -53,13 +54,10 @@ class Scripted:
             listener("resolving")
         return PackageReport(name)
 
-    async def read_file(self, _execution_id: str, name: str) -> bytes:
-        return self._content(name)
-
-    async def read_stream(self, _execution_id: str, stream: str) -> bytes:
-        return self._content(stream)
-
-    def _content(self, name: str) -> bytes:
-        if name not in self.contents:
-            raise InvalidArgument(f"no {name!r} is kept")
-        return self.contents[name]
+    async def read(self, execution_id: str, source: str, offset: int = 0, limit: int = PAGE_BYTES) -> Page:
+        if source not in self.contents:
+            raise InvalidArgument(f"no {source!r} is kept")
+        self.received.append((execution_id, source, offset, limit))
+        data = self.contents[source]
+        page = data[offset : offset + limit]
+        return Page(page, offset, len(data), is_text=source in ("stdout", "stderr") or b"\xff" not in page)

@@ -89,7 +89,10 @@ def test_a_lone_surrogate_is_replaced_wherever_it_is(given: Any, shown: Any):
         ),
         (
             result(stdout="a\n... 9 bytes left out ...\nz\n", stdout_truncated=True),
-            "a\n... 9 bytes left out ...\nz\nstdout was cut in the middle; the whole is in execution://x1/stdout.",
+            (
+                "a\n... 9 bytes left out ...\nz\n"
+                "stdout was cut in the middle; read_output(executionId='x1', source='stdout') has all of it."
+            ),
         ),
         (
             result(files=[Artifact(Path("/o/a.png"), 12_345, "image/png", "execution://x1/files/a.png")]),

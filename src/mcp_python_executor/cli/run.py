@@ -18,6 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from mcp_python_executor.cli.terminal import PROGRAM, SIGNALLED, note, open_terminal, say, write
 from mcp_python_executor.errors import ExecutorError, InvalidArgument
 from mcp_python_executor.execution.model import Artifact, ExecutionRequest, ExecutionResult, OutputListener, Status
+from mcp_python_executor.execution.records import MOST_PAGE_BYTES
 from mcp_python_executor.sandbox.probe import Confinement
 from mcp_python_executor.service import Service, open_service
 from mcp_python_executor.settings import Settings
@@ -79,7 +80,12 @@ async def _kept(service: Service, result: ExecutionResult, file: Artifact) -> st
     name = unquote(file.uri.partition("/files/")[2], errors="surrogateescape")
     copy = anyio.Path(tempfile.gettempdir(), f"{PROGRAM}-{result.execution_id}", name)
     await copy.parent.mkdir(parents=True, exist_ok=True)
-    await copy.write_bytes(await service.read_file(result.execution_id, name))
+    async with await copy.open("wb") as out:
+        offset: int | None = 0
+        while offset is not None:
+            page = await service.read(result.execution_id, name, offset, MOST_PAGE_BYTES)
+            await out.write(page.data)
+            offset = page.next_offset
     return repr(str(copy))
 
 

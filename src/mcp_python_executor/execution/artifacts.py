@@ -1,85 +1,36 @@
-"""Files that a run left, found and read without following links; kept for a bounded number of executions."""
+"""Files that a run left, found, opened and removed without following links."""
 
 import mimetypes
 import os
 import secrets
 import stat
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from mcp_python_executor.errors import InvalidArgument
-from mcp_python_executor.execution.model import Artifact
+from mcp_python_executor.execution.model import Artifact, Picture
 
-# Enough for every result that a conversation still talks about.
-_KEPT_EXECUTIONS = 100
 _MOST_FILES = 200
+_MOST_SKIPPED = 20
 _MOST_ENTRIES = 10_000
 _MOST_DEPTH = 16
-_MOST_READ = 64 * 1024 * 1024
+# Images that a model is shown with the result: each kind, and how a file of it begins.
+_SHOWN = {"image/png": b"\x89PNG\r\n", "image/jpeg": b"\xff\xd8\xff", "image/gif": b"GIF8"}
+_MOST_SHOWN = 5
+_MOST_SHOWN_BYTES = 256 * 1024
+_KINDS = {
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SKIPPED = frozenset({"__pycache__"})
 # The kernel stamps files with the time of its last tick, up to 10 ms before the clock's.
 _TICK_NS = 10_000_000
-
-
-@dataclass(slots=True)
-class Record:
-    """What is kept of one execution: its own directory, its streams' files, and where its artifacts lie by name."""
-
-    directory: Path
-    streams: dict[str, Path] = field(default_factory=dict[str, Path])
-    files: dict[str, tuple[Path, str]] = field(default_factory=dict[str, tuple[Path, str]])
-
-
-class Records:
-    """The latest executions' outputs and artifacts. What falls out of it is removed from the disk."""
-
-    def __init__(self) -> None:
-        self._records: OrderedDict[str, Record] = OrderedDict()
-
-    def keep(self, execution_id: str, record: Record) -> list[Path]:
-        """Remembers `record`; gives the directories and files that nobody can ask for any more."""
-        self._records[execution_id] = record
-        dropped: list[Path] = []
-        while len(self._records) > _KEPT_EXECUTIONS:
-            record = self._records.popitem(last=False)[1]
-            dropped += [record.directory, *record.streams.values()]
-        return dropped
-
-    def stream(self, execution_id: str, name: str) -> Path:
-        """The file that holds the whole of output `name` of an execution.
-
-        Raises:
-            InvalidArgument: there is none.
-        """
-        record = self._record(execution_id)
-        if name not in record.streams:
-            raise InvalidArgument(f"execution {execution_id!r} kept no {name}: its result carries all of it")
-        return record.streams[name]
-
-    def file(self, execution_id: str, name: str) -> bytes:
-        """The bytes of the artifact that an execution listed as `name`.
-
-        Raises:
-            InvalidArgument: it listed none of that name, or the file has gone.
-        """
-        record = self._record(execution_id)
-        if name not in record.files:
-            there = sorted(record.files)
-            raise InvalidArgument(f"execution {execution_id!r} lists no file {name!r}; there are {there}")
-        try:
-            return _read_beneath(*record.files[name], record.directory)
-        except OSError as error:
-            raise InvalidArgument(f"file {name!r} of execution {execution_id!r}: {error.strerror}") from error
-
-    def _record(self, execution_id: str) -> Record:
-        if execution_id not in self._records:
-            raise InvalidArgument(f"no execution {execution_id!r} is kept; the last {_KEPT_EXECUTIONS} are")
-        return self._records[execution_id]
 
 
 def may_hold_files(root: Path) -> bool:
@@ -91,33 +42,61 @@ def may_hold_files(root: Path) -> bool:
         return False
 
 
-def find(roots: dict[str, Path], record: Record, execution_id: str, since_ns: int, program: Path) -> list[Artifact]:
-    """The regular files below `roots` that changed since the execution began, at most 200; `record` learns where.
+@dataclass(slots=True)
+class Found:
+    """What a run left: its `files`, by name a directory each and a path in it, and what is `skipped` and why.
 
-    `roots` maps a name to a directory. `program` is the inline code's own file, left out while it is unchanged.
+    `pictures` are the small images among them.
     """
-    found: list[Artifact] = []
+
+    files: dict[str, tuple[Path, str]] = field(default_factory=dict[str, tuple[Path, str]])
+    artifacts: list[Artifact] = field(default_factory=list[Artifact])
+    skipped: list[str] = field(default_factory=list[str])
+    pictures: list[Picture] = field(default_factory=list[Picture])
+
+
+def find(roots: dict[str, Path], own: Path, execution_id: str, since_ns: int, program: Path) -> Found:
+    """The regular files below `roots` that changed since the execution began, at most 200.
+
+    `roots` maps a name to a directory; `own` is the execution's. `program` is the inline code's own file, left out
+    while it is unchanged. Whatever is no file is skipped by name, at most 20.
+    """
+    found = Found()
     for label, root in roots.items():
-        for relative, status in _changed(root, record.directory, since_ns):
+        for relative, status in _changed(root, own, since_ns):
             if root / relative == program:
                 continue
-            if len(found) == _MOST_FILES:
+            if not stat.S_ISREG(status.st_mode):
+                if len(found.skipped) < _MOST_SKIPPED:
+                    found.skipped.append(f"{root / relative} ({_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')})")
+                continue
+            if len(found.artifacts) == _MOST_FILES:
+                found.skipped.append(f"more than {_MOST_FILES} files")
                 return found
             name = f"{label}/{relative}"
-            record.files[name] = (root, relative)
+            found.files[name] = (root, relative)
             kind = mimetypes.guess_type(relative)[0] or "application/octet-stream"
             uri = f"execution://{execution_id}/files/{quote(name, errors='surrogateescape')}"
-            found.append(Artifact(root / relative, status.st_size, kind, uri))
+            found.artifacts.append(Artifact(root / relative, status.st_size, kind, uri))
+            if kind in _SHOWN and status.st_size <= _MOST_SHOWN_BYTES and len(found.pictures) < _MOST_SHOWN:
+                found.pictures += _picture(root, relative, own, kind)
     return found
 
 
+def _picture(root: Path, relative: str, own: Path, kind: str) -> Iterator[Picture]:
+    with suppress(OSError), open(open_beneath(root, relative, own), "rb") as file:
+        data = file.read(_MOST_SHOWN_BYTES)
+        if data.startswith(_SHOWN[kind]):
+            yield Picture(data, kind)
+
+
 def _changed(root: Path, own: Path, since_ns: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Regular files below `root` changed since then, by path, never through a link."""
+    """What is below `root`, no folder and changed since then, by path, never through a link."""
     for path, names, place in _walk(root, own):
         for name in sorted(names):
             with suppress(FileNotFoundError):
                 status = os.stat(name, dir_fd=place, follow_symlinks=False)
-                if stat.S_ISREG(status.st_mode) and status.st_ctime_ns >= since_ns - _TICK_NS:
+                if not stat.S_ISDIR(status.st_mode) and status.st_ctime_ns >= since_ns - _TICK_NS:
                     yield os.path.normpath(f"{path}/{name}"), status
 
 
@@ -148,15 +127,20 @@ def _walk(root: Path, own: Path) -> Iterator[tuple[str, list[str], int]]:
             for path, folders, names, place in os.fwalk(".", dir_fd=top, follow_symlinks=False):
                 seen += len(names) + len(folders)
                 folders[:] = sorted(set(folders) - _SKIPPED)
+                here = [*names, *folders][:_MOST_ENTRIES]  # a link to a folder is among the folders
                 if path.count("/") >= _MOST_DEPTH or seen > _MOST_ENTRIES:
                     folders.clear()
-                yield path, names[:_MOST_ENTRIES], place
+                yield path, here, place
         finally:
             os.close(top)
 
 
-def _read_beneath(root: Path, relative: str, own: Path) -> bytes:
-    """Reads a regular file at most 64 MiB long; no part of `relative` may be a link or lead out of `root`."""
+def open_beneath(root: Path, relative: str, own: Path) -> int:
+    """A descriptor to read a regular file by; no part of `relative` may be a link or lead out of `root`.
+
+    Raises:
+        OSError: it is not there, or no regular file.
+    """
     *directories, name = relative.split("/")
     place = _open(root, own)
     try:
@@ -170,8 +154,7 @@ def _read_beneath(root: Path, relative: str, own: Path) -> bytes:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(0, "not a regular file")
-    with open(descriptor, "rb") as file:
-        return file.read(_MOST_READ)
+    return descriptor
 
 
 def disk_usage(directories: Iterable[Path]) -> int:
@@ -181,7 +164,8 @@ def disk_usage(directories: Iterable[Path]) -> int:
         for _, names, place in _walk(directory, directory.parent):
             for name in names:
                 with suppress(FileNotFoundError):
-                    blocks += os.stat(name, dir_fd=place, follow_symlinks=False).st_blocks
+                    status = os.stat(name, dir_fd=place, follow_symlinks=False)
+                    blocks += 0 if stat.S_ISDIR(status.st_mode) else status.st_blocks
     return blocks * 512
 
 

@@ -85,7 +85,8 @@ class ExecutionResult:
     """What came of an execution. `stdout` and `stderr` are cut in the middle where the truncated flags say so.
 
     Times in seconds, `peak_memory_bytes` of the program with its children. `isolation` tells the walls it ran behind:
-    `strict` or `none`. `stdout_uri` and `stderr_uri` name the whole of an output that was cut.
+    `strict` or `none`. `skipped` tells of what the program left that is no regular file, `pictures_left_out` how many
+    more it drew than a result carries.
     """
 
     execution_id: str
@@ -100,7 +101,9 @@ class ExecutionResult:
     error: ProgramError | None = None
     result: str | None = None
     files: list[Artifact] = field(default_factory=list[Artifact])
+    skipped: list[str] = field(default_factory=list[str])
     pictures: list[Picture] = field(default_factory=list[Picture])
+    pictures_left_out: int = 0
     limit: LimitHit | None = None
     isolation: str = "strict"
     duration_seconds: float = 0.0

@@ -14,10 +14,9 @@ import structlog
 
 from mcp_python_executor.errors import Busy, EngineError
 from mcp_python_executor.execution import artifacts, hints, refusals, stacks
-from mcp_python_executor.execution.artifacts import Record, Records
+from mcp_python_executor.execution.artifacts import Found
 from mcp_python_executor.execution.metrics import Metrics
 from mcp_python_executor.execution.model import (
-    Artifact,
     ExecutionRequest,
     ExecutionResult,
     OutputListener,
@@ -25,6 +24,7 @@ from mcp_python_executor.execution.model import (
     Status,
 )
 from mcp_python_executor.execution.outputs import Output
+from mcp_python_executor.execution.records import Record, Records
 from mcp_python_executor.execution.report import Report
 from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.usage import Tree
@@ -247,15 +247,9 @@ class Runner:
             self._discard(worker.leftovers)
             raise conduct.failure or EngineError(f"the program was lost: {worker.failure}; run it again")
         error = await self._error(request, conduct)
-        record = Record(worker.directory)
-        for name, output in (("stdout", conduct.stdout), ("stderr", conduct.stderr)):
-            if output.truncated:
-                record.streams[name] = worker.spools[name]
-        files = await self._find_files(conduct, record)
-        if files or record.streams:
-            self._discard(self.records.keep(worker.id, record))
-        else:
-            self._discard(worker.leftovers)
+        found = await self._find_files(conduct)
+        self._keep(conduct, found)
+        drawn = conduct.report.images
         return ExecutionResult(
             execution_id=worker.id,
             venv_name=request.venv_name,
@@ -268,8 +262,10 @@ class Runner:
             signal=exit_.signal,
             error=error,
             result=conduct.report.result,
-            files=files,
-            pictures=conduct.report.images,
+            files=found.artifacts,
+            skipped=found.skipped,
+            pictures=[*drawn, *(picture for picture in found.pictures if picture not in drawn)],
+            pictures_left_out=conduct.report.pictures_left_out,
             limit=conduct.limit or conduct.refused_by(exit_.signal),
             isolation="strict" if self._zygotes.engine.confinement.strict else "none",
             duration_seconds=time.perf_counter() - conduct.began,
@@ -288,15 +284,27 @@ class Runner:
                 hint = await anyio.to_thread.run_sync(hints.of_hidden_file, told, abandon_on_cancel=True)
         return ProgramError(told.type, told.message, told.traceback, told.line, hint)
 
-    async def _find_files(self, conduct: _Conduct, record: Record) -> list[Artifact]:
+    @staticmethod
+    async def _find_files(conduct: _Conduct) -> Found:
         if not any(artifacts.may_hold_files(root) for root in conduct.roots.values()):
-            return []
+            return Found()
         worker = conduct.worker
-        look = partial(artifacts.find, conduct.roots, record, worker.id, conduct.began_ns, worker.program)
+        look = partial(artifacts.find, conduct.roots, worker.directory, worker.id, conduct.began_ns, worker.program)
         return await anyio.to_thread.run_sync(look)
 
+    def _keep(self, conduct: _Conduct, found: Found) -> None:
+        """Keeps outputs and files to be read later, and lets go of what is too much, or of no use."""
+        worker, streams = conduct.worker, {"stdout": conduct.stdout.whole, "stderr": conduct.stderr.whole}
+        spools = [whole for whole in streams.values() if isinstance(whole, Path)]
+        kept = [worker.directory, *spools] if found.files else spools
+        size = sum(artifact.size for artifact in found.artifacts) + conduct.stdout.total + conduct.stderr.total
+        record = Record(worker.directory, streams, found.files, kept, size)
+        self._discard([path for path in worker.leftovers if path not in kept])
+        self._discard(self.records.keep(worker.id, record))
+
     def _discard(self, paths: list[Path]) -> None:
-        self._tasks.start_soon(self._remove, paths)
+        if paths:
+            self._tasks.start_soon(self._remove, paths)
 
     async def _remove(self, paths: list[Path]) -> None:
         await anyio.sleep(_REMOVE_SECONDS)

@@ -32,7 +32,14 @@ class HeadAndTail:
         """Whether something was dropped."""
         return self.total > self._head_limit + self._tail_limit
 
+    @property
+    def parts(self) -> tuple[bytes, bytes]:
+        """Head and tail; all of it, and nothing, where nothing was dropped."""
+        tail = b"".join(self._tail)
+        if not self.truncated:
+            return bytes(self._head) + tail, b""
+        return bytes(self._head), tail[-self._tail_limit :]
+
     def getvalue(self) -> bytes:
         """Head and tail, without a mark where something is missing."""
-        tail = b"".join(self._tail)
-        return bytes(self._head) + (tail[-self._tail_limit :] if tail else b"")
+        return b"".join(self.parts)

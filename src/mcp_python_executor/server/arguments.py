@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from mcp_python_executor.errors import InvalidArgument, shown
+from mcp_python_executor.execution.records import LEAST_PAGE_BYTES, MOST_PAGE_BYTES, PAGE_BYTES
 
 
 def _from_text(value: Any) -> Any:
@@ -103,6 +104,15 @@ class HealthCheck(Arguments):
     venv_name: str = Field("", description="name of one environment to check in depth; leave out for all in brief")
 
 
+class ReadOutput(Arguments):
+    execution_id: str = Field(description="executionId of the result")
+    source: _Word = Field(description="stdout, stderr, or the path of a file in the result")
+    offset: int = Field(0, ge=0, description="byte to read on from; nextOffset of the page before")
+    limit: int = Field(
+        PAGE_BYTES, ge=LEAST_PAGE_BYTES, le=MOST_PAGE_BYTES, description="how many bytes at most; 32768 if left out"
+    )
+
+
 A = TypeVar("A", bound=Arguments)
 
 
@@ -161,5 +171,7 @@ def _rule(problem: ErrorDetails) -> str:
             return "must be true or false"
         case "greater_than_equal":
             return f"must be at least {cast('dict[str, Any]', problem.get('ctx'))['ge']}"
+        case "less_than_equal":
+            return f"must be at most {cast('dict[str, Any]', problem.get('ctx'))['le']}"
         case _:
             return problem["msg"].removeprefix("Value error, ")

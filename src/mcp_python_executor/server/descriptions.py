@@ -71,6 +71,10 @@ Takes requirements as pip does: names, versions, extras. All of them are install
 Asking again for what is installed does nothing. Use the distribution's name, which may differ from the import's: \
 opencv-python for cv2, scikit-learn for sklearn, pillow for PIL."""
 
+READ_OUTPUT = """\
+Read on in a long output, or in a file, of an earlier execute_python result: what the result shows cut, by pages of \
+bytes. Text comes as text, anything else as base64. Reads nothing but what that result lists."""
+
 UNINSTALL_PACKAGES = """\
 Remove Python packages from an environment, and what only they needed. Either all are removed or nothing is changed."""
 

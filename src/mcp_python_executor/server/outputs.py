@@ -1,11 +1,14 @@
 """What the tools return, as `structuredContent`: the models behind the published output schemas."""
 
+import base64
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from mcp_python_executor.execution.model import Artifact, ExecutionResult, ProgramError, Status
+from mcp_python_executor.execution.records import Page
 from mcp_python_executor.health import Health
 from mcp_python_executor.limits import MEBIBYTE, LimitHit
 from mcp_python_executor.venvs.model import Change, Package, PackageReport, Venv, VenvStatus
@@ -81,8 +84,8 @@ class ExecutionOutput(Output):
     error: ErrorOutput | None = None
     result: str | None = Field(None, description="value of its last expression")
     files: list[FileOutput]
-    stdout_truncated: bool = Field(description="cut in the middle; execution://{executionId}/stdout holds all")
-    stderr_truncated: bool = Field(description="cut in the middle; execution://{executionId}/stderr holds all")
+    stdout_truncated: bool = Field(description="cut in the middle; read_output has all")
+    stderr_truncated: bool = Field(description="cut in the middle; read_output has all")
     limit: LimitOutput | None = Field(
         None, description="the bound that it was stopped at, or that refused it something"
     )
@@ -113,6 +116,26 @@ class ExecutionOutput(Output):
             cpu_ms=_milliseconds(result.cpu_seconds),
             peak_memory_mb=round(result.peak_memory_bytes / MEBIBYTE, 1),
             queued_ms=_milliseconds(result.queued_seconds),
+        )
+
+
+class PageOutput(Output):
+    """A page of an output, or of a file."""
+
+    content: str
+    encoding: Literal["utf-8", "base64"]
+    offset: int = Field(description="of the first byte of the content")
+    next_offset: int | None = Field(None, description="where to read on; absent at the end")
+    total_bytes: int
+
+    @classmethod
+    def of(cls, page: Page) -> "PageOutput":
+        return cls(
+            content=page.data.decode(errors="replace") if page.is_text else base64.b64encode(page.data).decode(),
+            encoding="utf-8" if page.is_text else "base64",
+            offset=page.offset,
+            next_offset=page.next_offset,
+            total_bytes=page.total,
         )
 
 

@@ -4,9 +4,10 @@ import base64
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar, cast
 
-from mcp_types import CallToolResult, ContentBlock, ImageContent, TextContent
+from mcp_types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
-from mcp_python_executor.execution.model import ExecutionResult, Picture, Status
+from mcp_python_executor.execution.model import Artifact, ExecutionResult, Picture, Status
+from mcp_python_executor.execution.records import Page
 from mcp_python_executor.health import Health
 from mcp_python_executor.limits import MEBIBYTE, LimitHit
 from mcp_python_executor.server.outputs import (
@@ -18,6 +19,7 @@ from mcp_python_executor.server.outputs import (
     PackageOutput,
     PackageReportOutput,
     PackagesOutput,
+    PageOutput,
     VenvOutput,
     VenvsOutput,
 )
@@ -25,6 +27,9 @@ from mcp_python_executor.venvs.model import Change, Package, PackageReport, Venv
 
 # A larger picture costs a model more than it can see in it, and some hosts refuse the whole answer.
 _INLINE_PICTURE_BYTES = MEBIBYTE
+
+# More links than these a host hardly shows; the structured content has all.
+_LINKS = 20
 
 _UNITS = {
     "time": " ms",
@@ -72,10 +77,10 @@ def failure(message: str) -> CallToolResult:
 
 
 def _result(
-    text: str, output: Output, *, pictures: Sequence[ContentBlock] = (), is_error: bool = False
+    text: str, output: Output, *, besides: Sequence[ContentBlock] = (), is_error: bool = False
 ) -> CallToolResult:
     return CallToolResult(
-        content=[TextContent(text=clean(text)), *pictures],
+        content=[TextContent(text=clean(text)), *besides],
         structured_content=clean(output.model_dump(exclude_none=True)),
         is_error=is_error,
     )
@@ -94,13 +99,25 @@ def execution(result: ExecutionResult) -> CallToolResult:
     return _result(
         _execution_text(result),
         ExecutionOutput.of(result),
-        pictures=[_image(picture) for picture in small],
+        besides=[*map(_image, small), *map(_link, result.files[:_LINKS])],
         is_error=result.status is not Status.OK,
     )
 
 
 def _image(picture: Picture) -> ImageContent:
     return ImageContent(data=base64.b64encode(picture.data).decode("ascii"), mime_type=picture.mime_type)
+
+
+def _link(file: Artifact) -> ResourceLink:
+    return ResourceLink(uri=file.uri, name=clean(file.path.name), mime_type=file.mime_type, size=file.size)
+
+
+def page(value: Page) -> CallToolResult:
+    """A page of an output or a file, and where it goes on."""
+    output = PageOutput.of(value)
+    end = value.offset + len(value.data)
+    more = f"; read on at offset {value.next_offset}" if value.next_offset is not None else ", which is the end"
+    return _result(_lines([output.content, f"[bytes {value.offset} to {end} of {value.total}{more}]"]), output)
 
 
 def _execution_text(result: ExecutionResult) -> str:
@@ -146,13 +163,20 @@ def _limit(hit: LimitHit, *, stopped: bool) -> str:
 def _notes(result: ExecutionResult) -> Iterable[str]:
     for stream, cut in (("stdout", result.stdout_truncated), ("stderr", result.stderr_truncated)):
         if cut:
-            yield f"{stream} was cut in the middle; the whole is in execution://{result.execution_id}/{stream}."
+            yield (
+                f"{stream} was cut in the middle; read_output(executionId={result.execution_id!r}, source={stream!r}) "
+                "has all of it."
+            )
     for picture in result.pictures:
         if len(picture.data) > _INLINE_PICTURE_BYTES:
             yield f"A picture of {_size(len(picture.data))} was too large to show; save it to a file to keep it."
+    if result.pictures_left_out:
+        yield f"{result.pictures_left_out} more pictures were left out; save them to files to keep them."
     if result.files:
         yield "Files written:"
         yield from (f"- {file.path} ({_size(file.size)})" for file in result.files)
+    if result.skipped:
+        yield f"Not kept: {', '.join(result.skipped)}."
     if result.isolation == "none":
         yield "This ran without isolation (ISOLATION=none)."
 

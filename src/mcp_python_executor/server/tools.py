@@ -1,4 +1,4 @@
-"""The nine tools: each checks its arguments, asks the service and renders what came of it."""
+"""The tools: each checks its arguments, asks the service and renders what came of it."""
 
 from __future__ import annotations
 
@@ -72,6 +72,10 @@ def _request(asked: take.ExecutePython, settings: Settings) -> ExecutionRequest:
         venv_name=asked.venv_name or settings.default_venv_name,
         timeout_seconds=None if asked.timeout_ms is None else asked.timeout_ms / 1000,
     )
+
+
+async def _read_output(service: Service, asked: take.ReadOutput, _call: Call) -> CallToolResult:
+    return render.page(await service.read(asked.execution_id, asked.source, asked.offset, asked.limit))
 
 
 # Packages
@@ -176,6 +180,14 @@ def tools(settings: Settings) -> dict[str, Tool[Any]]:
             title="Run Python code",
             description=descriptions.execute_python(settings),
             hints=_runs(settings),
+        ),
+        _tool(
+            _read_output,
+            take.ReadOutput,
+            give.PageOutput,
+            title="Read on in an output or a file",
+            description=descriptions.READ_OUTPUT,
+            hints=_LOOKS,
         ),
         _tool(
             _install_packages,
