@@ -18,7 +18,7 @@ async def each_holds_what_it_says(venvs: Venvs, base: Path, *, modules: str = ""
     """
     for name in await venvs.names():
         venv = await venvs.get(name)
-        assert (venv.problem, venv.drift) == ("", "")
+        assert (venv.problem, venv.drift) == ("", ""), name
         installed = [(package.name, package.version) for package in plain.packages(base / name)]
         assert installed == [(package.name, package.version) for package in await venvs.packages(name)]
         assert len(installed) == venv.package_count

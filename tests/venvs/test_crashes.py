@@ -147,6 +147,10 @@ async def _prepared(opened: Open, base: Path, prepare: Prepare) -> _Pristine:
 
 async def _check(opened: Open, base: Path, allowed: Sequence[list[str] | None]) -> None:
     async with opened() as venvs:
+        # What a killed server had just forked has its lock until it begins another program.
+        with anyio.fail_after(60):
+            while any(venv.status is VenvStatus.BUSY for venv in await venvs.list()):
+                await anyio.sleep(0.01)
         for venv in await venvs.list():
             # Only what was broken before may be so: it can still be repaired.
             if venv.status is VenvStatus.BROKEN or (await venvs.get(venv.name)).drift:
