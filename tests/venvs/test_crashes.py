@@ -149,7 +149,7 @@ async def _check(opened: Open, base: Path, allowed: Sequence[list[str] | None]) 
     async with opened() as venvs:
         # What a killed server had just forked has its lock until it begins another program.
         with anyio.fail_after(60):
-            while any(venv.status is VenvStatus.BUSY for venv in await venvs.list()):
+            while any(venv.status is VenvStatus.BUSY for venv in await venvs.list()):  # noqa: ASYNC110 - it tells nobody
                 await anyio.sleep(0.01)
         for venv in await venvs.list():
             # Only what was broken before may be so: it can still be repaired.
