@@ -33,16 +33,19 @@ _POLL_SECONDS = 0.01
 class Leaf:
     """One run's cgroup. What it told last stays known when it is gone."""
 
-    def __init__(self, directory: Path, limits: Limits) -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.memory_exceeded = self._refused = False
         self.peak_memory_bytes = 0
-        directory.mkdir()
-        _write(directory / "memory.max", str(limits.memory_bytes))
+
+    def make(self, limits: Limits) -> None:
+        """Makes it, of so much memory and so many processes and threads."""
+        self.directory.mkdir()
+        _write(self.directory / "memory.max", str(limits.memory_bytes))
         with suppress(FileNotFoundError):  # no swap
-            _write(directory / "memory.swap.max", "0")
-        _write(directory / "memory.oom.group", "1")
-        _write(directory / "pids.max", str(limits.processes))
+            _write(self.directory / "memory.swap.max", "0")
+        _write(self.directory / "memory.oom.group", "1")
+        _write(self.directory / "pids.max", str(limits.processes))
 
     def enter(self, pids: Sequence[int]) -> None:
         """Moves processes here, with the children that they had by then: later ones begin here."""
@@ -111,13 +114,14 @@ class Cgroups:
                 self.remove(self._dying.popleft())
         if self._directory is None:
             return None
-        directory = self._directory / f"{_RUN}{name}"
+        leaf = Leaf(self._directory / f"{_RUN}{name}")
         try:
-            leaf = Leaf(directory, limits)
+            leaf.make(limits)
             leaf.enter(pids)
         except OSError as error:
-            log.warning("no_cgroup_for_run", reason=str(error))
-            _remove(directory)
+            if not isinstance(error, ProcessLookupError):
+                log.warning("no_cgroup_for_run", reason=str(error))
+            self.remove(leaf)
             return None
         return leaf
 
@@ -205,7 +209,9 @@ def _divide(directory: Path) -> None:
     server.mkdir()
     _write(server / "cgroup.procs", str(os.getpid()))
     _write(directory / "cgroup.subtree_control", " ".join(f"+{name}" for name in _CONTROLLERS))
-    Leaf(directory / f"{_RUN}trial", Limits()).directory.rmdir()
+    trial = Leaf(directory / f"{_RUN}trial")
+    trial.make(Limits())
+    trial.directory.rmdir()
 
 
 def _undo(directory: Path) -> None:
