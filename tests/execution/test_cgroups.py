@@ -359,7 +359,7 @@ def test_all_of_it_holds_in_a_virtual_machine(pytestconfig: pytest.Config, tmp_p
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs {lacking}")
     command = [*INSIDE, str(Path(__file__))]
     listed = subprocess.run([*command, "--collect-only", "-q"], capture_output=True, text=True, check=True).stdout
-    (count,) = re.findall(r"^(\d+)/\d+ tests collected", listed, re.MULTILINE)
+    (count,) = re.findall(r"(\d+)/\d+ tests collected", listed)
     reads = [Path(sys.prefix), Path(sys.base_prefix)]
     status, printed = virtual_machine.run(command, tmp_path, reads=reads, seconds=_MACHINE_SECONDS)
     print(printed)  # noqa: T201 - for -s
