@@ -78,7 +78,7 @@ async def test_a_crash_is_one_line_for_the_client_and_a_traceback_in_the_log(
 
 async def test_an_unknown_tool_is_told_with_those_there_are():
     result = await call(Scripted(), "run_\ud800python")
-    assert text(result).startswith("there is no tool 'run_\\ud800python'; there are execute_python, install_packages, ")
+    assert text(result).startswith("there is no tool 'run_\\ud800python'; there are execute_python, read_output, ")
     assert result.is_error
 
 

@@ -25,6 +25,7 @@ async def test_each_prompt_names_its_arguments_and_which_it_needs():
         "execute-python": [("task", True)],
         "debug-python": [("code", True), ("problem", False)],
         "install-packages": [("purpose", True), ("venv", False)],
+        "create-venv": [("purpose", True), ("venv", False), ("python", False)],
     }
     assert all(one.title and one.description and all(it.description for it in one.arguments or []) for one in prompts)
 
@@ -34,13 +35,20 @@ async def test_what_a_person_fills_in_is_in_the_message():
     assert "```python\n1/0\n```" in await prompt("debug-python", code="1/0")
     assert "What goes wrong: it stops" in await prompt("debug-python", code="1/0", problem="it stops")
     assert "the default environment" in await prompt("install-packages", purpose="maps")
+    assert "named 'geo' with create_venv, pythonVersion '3.12'," in await prompt(
+        "create-venv", purpose="maps", venv="geo", python="3.12"
+    )
     assert "the environment 'geo'" in await prompt("install-packages", purpose="maps", venv="geo")
 
 
 @pytest.mark.parametrize(
     ("name", "arguments", "told"),
     [
-        ("nope", {}, "there is no prompt 'nope'; there are execute-python, debug-python, install-packages"),
+        (
+            "nope",
+            {},
+            "there is no prompt 'nope'; there are execute-python, debug-python, install-packages, create-venv",
+        ),
         ("debug-python", {"problem": "x"}, "prompt 'debug-python' needs 'code'; it takes code, problem"),
         ("execute-python", {"task": "x", "y": "z"}, "prompt 'execute-python' has no argument 'y'; it takes task"),
     ],

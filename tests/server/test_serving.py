@@ -1,5 +1,6 @@
 """The server as a host meets it: over real pipes, in both eras of the protocol."""
 
+import base64
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,15 @@ import jsonschema
 import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, TextContent, TextResourceContents, Tool
+from mcp_types import (
+    BlobResourceContents,
+    CallToolResult,
+    PromptReference,
+    ResourceLink,
+    TextContent,
+    TextResourceContents,
+    Tool,
+)
 
 from tests.server.conftest import StartServer
 from tests.server.holding import HOLDING, is_held
@@ -39,10 +48,11 @@ def text(result: CallToolResult) -> str:
 # What is offered
 
 
-async def test_the_nine_tools_take_exactly_the_arguments_of_the_contract(client: Client):
+async def test_the_tools_take_exactly_the_arguments_of_the_contract(client: Client):
     tools = (await client.list_tools()).tools
     assert {tool.name: list(tool.input_schema["properties"]) for tool in tools} == {
         "execute_python": ["code", "scriptPath", "inputData", "venvName", "args", "timeoutMs"],
+        "read_output": ["executionId", "source", "offset", "limit"],
         "install_packages": ["packages", "venvName"],
         "uninstall_packages": ["packages", "venvName"],
         "list_packages": ["venvName"],
@@ -54,6 +64,7 @@ async def test_the_nine_tools_take_exactly_the_arguments_of_the_contract(client:
     }
     assert {tool.name: tool.input_schema.get("required", []) for tool in tools} == {
         "execute_python": [],
+        "read_output": ["executionId", "source"],
         "install_packages": ["packages"],
         "uninstall_packages": ["packages"],
         "list_packages": [],
@@ -83,6 +94,10 @@ async def test_the_arguments_have_the_types_of_the_contract(client: Client):
         "description": {"type": "string"},
         "pythonVersion": {"type": "string"},
         "confirm": {"type": "boolean"},
+        "executionId": {"type": "string"},
+        "source": {"type": "string"},
+        "offset": {"type": "integer", "minimum": 0},
+        "limit": {"type": "integer", "minimum": 4, "maximum": 4 << 20},
     }
 
 
@@ -112,6 +127,7 @@ async def test_hints_tell_what_each_tool_may_do(client: Client):
     #                      read-only, destructive, idempotent, open world
     assert told == {
         "execute_python": (False, False, False, False),
+        "read_output": (True, False, True, False),
         "install_packages": (False, False, True, True),
         "uninstall_packages": (False, True, True, False),
         "list_packages": (True, False, True, False),
@@ -212,6 +228,9 @@ async def test_health_is_told_in_the_keys_of_the_contract(client: Client):
         ("create_venv", {"venvName": "nul"}, "'nul' can't name an environment"),
         ("delete_venv", {"venvName": "default"}, "venv 'default' is the default one"),
         ("list_packages", {"venvName": "none"}, "venv 'none' does not exist"),
+        ("read_output", {"executionId": "x", "source": "stdout"}, "no execution 'x' is kept"),
+        ("read_output", {"executionId": "x", "source": "stdout", "limit": 3}, "limit=3 must be at least 4"),
+        ("read_output", {"executionId": "x", "source": "stdout", "limit": 9 << 20}, "limit=9437184 must be at most"),
         ("no_tool", {}, "there is no tool 'no_tool'"),
     ],
 )
@@ -365,10 +384,58 @@ async def test_what_an_execution_left_can_be_read(client: Client):
     assert (content.text, content.mime_type) == ("ü", "text/plain")
     assert result.structured_content["stdoutTruncated"] is True
     uri = f"execution://{result.structured_content['executionId']}/stdout"
-    assert uri in text(result)
     [content] = (await client.read_resource(uri)).contents
     assert isinstance(content, TextResourceContents)
     assert content.text == "x" * 100_000 + "\n"
+
+
+async def test_what_a_result_shows_cut_is_read_on_by_the_tool_that_it_names(client: Client):
+    result = await call(client, "execute_python", code="for n in range(20_000): print(n)")
+    ran = result.structured_content
+    assert f"read_output(executionId={ran['executionId']!r}, source='stdout')" in text(result)
+    read, offset = "", 0
+    while offset is not None:
+        page = await call(client, "read_output", executionId=ran["executionId"], source="stdout", offset=offset)
+        assert page.structured_content["offset"] == offset
+        read += page.structured_content["content"]
+        offset = page.structured_content.get("nextOffset")
+        assert text(page).endswith("which is the end]") is (offset is None)
+    assert read == "".join(f"{n}\n" for n in range(20_000))
+
+
+async def test_a_file_is_read_by_its_path_and_links_to_its_resource(client: Client):
+    result = await call(client, "execute_python", code="open('data.bin', 'wb').write(bytes(range(128, 184)))")
+    [file] = result.structured_content["files"]
+    page = await call(
+        client, "read_output", executionId=result.structured_content["executionId"], source=file["path"], limit=10
+    )
+    told = page.structured_content
+    assert (told["encoding"], told["nextOffset"], told["totalBytes"]) == ("base64", 10, 56)
+    assert base64.b64decode(told["content"]) == bytes(range(128, 138))
+    [link] = [block for block in result.content if isinstance(block, ResourceLink)]
+    assert (link.uri, link.name, link.size) == (file["uri"], "data.bin", 56)
+    [content] = (await client.read_resource(link.uri)).contents
+    assert isinstance(content, BlobResourceContents)
+    assert base64.b64decode(content.blob) == bytes(range(128, 184))
+
+
+async def test_names_of_environments_are_completed(client: Client):
+    await call(client, "create_venv", venvName="completed")
+    prompt = PromptReference(name="install-packages")
+    found = await client.complete(prompt, {"name": "venv", "value": "comp"})
+    assert found.completion.values == ["completed"]
+    assert (await client.complete(prompt, {"name": "purpose", "value": "comp"})).completion.values == []
+
+
+async def test_a_call_that_waits_says_where_it_stands(server: StartServer):
+    listener = Listener()
+    async with Client(server(MAX_CONCURRENT_EXECUTIONS="1")) as client, anyio.create_task_group() as tasks:
+        first = Listener()
+        code = {"code": "import time\nprint('began', flush=True)\ntime.sleep(1)"}
+        tasks.start_soon(partial(client.call_tool, "execute_python", code, progress_callback=first))
+        await first.heard.wait()
+        await client.call_tool("execute_python", {"code": "print('second')"}, progress_callback=listener)
+    assert "1 executions are running and 0 wait before this one" in listener.text
 
 
 async def test_a_resource_that_is_not_there_is_told_in_words(client: Client):
@@ -380,9 +447,9 @@ async def test_a_resource_that_is_not_there_is_told_in_words(client: Client):
 async def test_templates_tell_what_can_be_read(client: Client):
     templates = (await client.list_resource_templates()).resource_templates
     assert [template.uri_template for template in templates] == [
-        "execution://{executionId}/stdout",
-        "execution://{executionId}/stderr",
-        "execution://{executionId}/files/{+path}",
+        "execution://{executionId}/stdout{?offset,limit}",
+        "execution://{executionId}/stderr{?offset,limit}",
+        "execution://{executionId}/files/{+path}{?offset,limit}",
     ]
 
 

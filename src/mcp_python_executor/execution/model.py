@@ -8,7 +8,9 @@ from pathlib import Path
 from mcp_python_executor.limits import LimitHit
 
 OutputListener = Callable[[str, str], None]
-"""Is told each piece of output as it comes: the stream (`stdout` or `stderr`) and the text. Must not block."""
+"""Is told each piece of output as it comes: the stream (`stdout` or `stderr`) and the text. Must not block.
+
+What is told of `queue` is no output, but where in the queue the execution is."""
 
 
 class Status(StrEnum):

@@ -214,6 +214,8 @@ class Runner:
         """
         arrived = time.perf_counter()
         code = None if request.script else request.code
+        if listener and self.running >= self._limits.concurrent:
+            listener("queue", f"{self.running} executions are running and {self.queued} wait before this one\n")
         async with self._turn(), self._zygotes.worker(surroundings, code) as (zygote, worker):
             queued = time.perf_counter() - arrived
             conduct = _Conduct(self._zygotes.engine, zygote, worker, surroundings)

@@ -35,6 +35,11 @@ def build_server(service: Service) -> MCPServer[Any]:
     """The MCP server that offers `service`, which must stay open as long as the server runs."""
     server = _ExecutorServer(service)
     prompts.add_prompts(server)
+
+    async def venv_names() -> list[str]:
+        return [venv.name for venv in await service.venvs.list()]
+
+    prompts.add_completion(server, venv_names)
     return server
 
 

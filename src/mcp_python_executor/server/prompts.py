@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, Prompt
+from mcp_types import (
+    INVALID_PARAMS,
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    Prompt,
+    PromptReference,
+    ResourceTemplateReference,
+)
 from pydantic import Field
+
+# See "Completion" in the protocol's specification.
+_MOST_COMPLETIONS = 100
 
 
 def check(prompts: Iterable[Prompt], name: str, given: Mapping[str, Any]) -> None:
@@ -68,3 +79,35 @@ def add_prompts(server: MCPServer[Any]) -> None:
             "install them with install_packages, and import each of them in one execute_python call to prove that they "
             "work. Then list them with a word on what each is for."
         )
+
+    @server.prompt(name="create-venv", title="Make an environment")
+    async def _create_venv(
+        purpose: Annotated[str, Field(description="what the environment is for")],
+        venv: Annotated[str, Field(description="its name; left out: a fitting one is chosen")] = "",
+        python: Annotated[str, Field(description="Python version, as in 3.12; left out: the server's default")] = "",
+    ) -> str:
+        """Make an environment for a purpose, with the packages it needs."""
+        name = f"named {venv!r}" if venv else "with a short, fitting name"
+        version = f", pythonVersion {python!r}" if python else ""
+        return (
+            f"Make a new environment {name} with create_venv{version}, and say in its description what it is for: "
+            f"{purpose}\n\n"
+            "Look with list_venvs whether there is one for this purpose already, and ask me before you make a second. "
+            "Install the fewest well-kept packages that it needs with install_packages, and prove with one "
+            "execute_python call that they work."
+        )
+
+
+def add_completion(server: MCPServer[Any], venv_names: Callable[[], Awaitable[list[str]]]) -> None:
+    """Completes the argument of prompts that names an environment."""
+
+    @server.completion()
+    async def _complete(
+        reference: PromptReference | ResourceTemplateReference,
+        argument: CompletionArgument,
+        _context: CompletionContext | None,
+    ) -> Completion | None:
+        if not isinstance(reference, PromptReference) or argument.name != "venv":
+            return None
+        found = [name for name in await venv_names() if name.startswith(argument.value)]
+        return Completion(values=found[:_MOST_COMPLETIONS], total=len(found), has_more=len(found) > _MOST_COMPLETIONS)
