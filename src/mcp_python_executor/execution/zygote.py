@@ -33,8 +33,8 @@ from mcp_python_executor.sandbox.policy import readable
 from mcp_python_executor.sandbox.probe import INSIDE, Confinement, bootstrap, init_program
 
 _START_SECONDS = 60
-# So many runs of one zygote may have all the processes that one may have, before the kernel refuses more.
-_RUNS_AT_FULL = 2
+# The kernel refuses more only at so many times what is allowed: who goes beyond in between two looks is told by name.
+_TIMES_PROCESSES = 2
 # A run that forks without end makes everybody slow, the zygote that ends it too.
 _END_SECONDS = 5
 _GONE_SECONDS = 30
@@ -58,13 +58,19 @@ class Engine:
     cgroups: Cgroups = field(default_factory=Cgroups)
 
 
-def _most_processes(limits: Limits, *, outer: bool) -> int:
-    """What RLIMIT_NPROC bounds a run to: a backstop, while what runs is counted by looking.
+def _most_processes(limits: Limits, confinement: Confinement) -> tuple[int, int]:
+    """What RLIMIT_NPROC bounds a run to, and all of a zygote: a backstop, while what runs is counted by looking.
 
-    The kernel counts by user namespace and user (see getrlimit(2)): the runs of a zygote together behind bubblewrap,
-    all that the user runs elsewhere.
+    The kernel counts by user namespace and user (see getrlimit(2)). A run with namespaces has its own; elsewhere it
+    counts the runs of a zygote together behind bubblewrap, and all that the user runs without that.
     """
-    return _RUNS_AT_FULL * limits.processes + (0 if outer else _tasks_of_user())
+    one = _TIMES_PROCESSES * limits.processes
+    if not confinement.strict:
+        return 0, 0
+    if confinement.namespaces:
+        return one, one * limits.concurrent + limits.processes
+    together = one + (0 if confinement.bubblewrap else _tasks_of_user())
+    return together, together
 
 
 def _tasks_of_user() -> int:
@@ -168,6 +174,7 @@ class Zygote:
         policy, limits, confinement = self._surroundings.policy, self._engine.limits, self._engine.confinement
         outer = confinement.bubblewrap is not None
         read, look = readable(policy, walled=outer)
+        processes, processes_of_all = _most_processes(limits, confinement)
         return {
             "walls": [name for name in ("namespaces", "landlock", "seccomp") if getattr(confinement, name)],
             "network": policy.network,
@@ -183,7 +190,8 @@ class Zygote:
                 "open_files": limits.open_files,
                 "file_bytes": limits.file_bytes,
                 "data_bytes": limits.data_bytes,
-                "processes": _most_processes(limits, outer=outer) if confinement.strict else 0,
+                "processes": processes,
+                "processes_of_all": processes_of_all,
                 "temporary_bytes": limits.temporary_bytes,
             },
         }

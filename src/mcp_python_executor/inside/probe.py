@@ -19,7 +19,7 @@ def _try_in_worker(write: int) -> None:
     """In a fork: every wall of a worker, told one by one, so that a kill half-way shows what was tried last."""
     machine = os.uname().machine
     walls: dict[str, Callable[[], object]] = {
-        "mounts": lambda: namespaces.own_mounts({"/tmp": 1 << 20}, []),
+        "mounts": lambda: (namespaces.own_mounts({"/tmp": 1 << 20}, []), namespaces.own_user()),
         "landlock": lambda: (namespaces.no_new_privileges(), landlock.restrict(["/"], [], [], network=False)),
         "seccomp": lambda: seccomp.install(seccomp.program(machine, network=False, zygote=False)),
     }

@@ -88,6 +88,7 @@ def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
         sizes = {path: limits["temporary_bytes"] // len(_TEMPORARY) for path in _TEMPORARY}
         own_proc = namespaces.own_mounts({**sizes, config["runs"]: _PAGE}, config["keep"] + order["write"])
         own_temporary = True
+        namespaces.own_user()
         namespaces.drop_capabilities()
     os.environ.update(order["environment"])
     for name in ("HOME", "TMPDIR"):

@@ -63,7 +63,8 @@ class Zygote:
             supervisor.adopt_orphans()
         if not self._walls:
             return
-        worker.lower_limits(self._config["limits"])  # packages are imported here
+        limits = self._config["limits"]
+        worker.lower_limits({**limits, "processes": limits["processes_of_all"]})  # packages are imported here
         if not own:
             namespaces.drop_capabilities()
         namespaces.no_new_privileges()
