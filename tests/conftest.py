@@ -25,6 +25,7 @@ SEED = 20260729
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run every case of the long suites, not a sample")
+    parser.addoption("--update-texts", action="store_true", help="write anew what tests/server/test_texts.py expects")
     parser.addoption(
         "--without-wall",
         choices=["bubblewrap", "namespaces", "landlock", "seccomp"],

@@ -251,7 +251,6 @@ class Runner:
         error = await self._error(request, conduct)
         found = await self._find_files(conduct)
         self._keep(conduct, found)
-        drawn = conduct.report.images
         return ExecutionResult(
             execution_id=worker.id,
             venv_name=request.venv_name,
@@ -266,7 +265,7 @@ class Runner:
             result=conduct.report.result,
             files=found.artifacts,
             skipped=found.skipped,
-            pictures=[*drawn, *(picture for picture in found.pictures if picture not in drawn)],
+            pictures=conduct.report.images or found.pictures,  # most files show what was drawn
             pictures_left_out=conduct.report.pictures_left_out,
             limit=conduct.limit or conduct.refused_by(exit_.signal),
             isolation="strict" if self._zygotes.engine.confinement.strict else "none",

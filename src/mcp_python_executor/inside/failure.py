@@ -1,4 +1,7 @@
-"""The exception that ended a program, as a report tells it: with the user's own frames, and with every frame."""
+"""The exception that ended a program, as a report tells it: with the user's own frames, and with every frame.
+
+An exception that is told with it and came up in a library alone is one line of the former.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ def _details(error: BaseException, path: str) -> dict[str, Any]:
             line = frame.lineno
     whole = plain("".join(told.format()), _TEXT_CHARACTERS)
     for one in _chain(told):
-        _keep_own_frames(one, outermost=one is told)
+        one.stack[:] = [frame for frame in one.stack if _is_own(frame.filename)]
     return {
         "message": plain(_message(error), _TEXT_CHARACTERS),
         "traceback": plain("".join(told.format()), _TEXT_CHARACTERS),
@@ -64,17 +67,6 @@ def _chain(told: traceback.TracebackException) -> Iterator[traceback.TracebackEx
         yield one
         waiting += [other for other in (one.__cause__, one.__context__) if other is not None]
         waiting += getattr(one, "exceptions", None) or []  # since Python 3.11
-
-
-def _keep_own_frames(told: traceback.TracebackException, *, outermost: bool) -> None:
-    """Leaves out the frames of libraries; of a cause that has no others the last one stays.
-
-    The outermost exception has one of the user's, or else it came up before the program began to run.
-    """
-    own = [frame for frame in told.stack if _is_own(frame.filename)]
-    if not own and not outermost:
-        own = told.stack[-1:]
-    told.stack[:] = own
 
 
 def _is_own(filename: str) -> bool:

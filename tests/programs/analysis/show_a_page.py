@@ -1,0 +1,3 @@
+import pandas as pd
+
+pd.DataFrame({"n": [1, 2]}).style.background_gradient()

@@ -1,0 +1,2 @@
+!pip install pandas
+import pandas as pd

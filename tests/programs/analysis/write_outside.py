@@ -1,0 +1,2 @@
+with open("/usr/result.txt", "w") as file:
+    file.write("42")
