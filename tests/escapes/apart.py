@@ -16,7 +16,7 @@ from mcp_python_executor.execution.runner import Runner
 from mcp_python_executor.execution.surroundings import surroundings
 from mcp_python_executor.execution.zygote import Engine
 from mcp_python_executor.execution.zygotes import open_zygotes
-from mcp_python_executor.limits import Limits
+from mcp_python_executor.limits import MEBIBYTE, Limits
 from mcp_python_executor.sandbox.probe import Confinement
 from mcp_python_executor.settings import Settings
 
@@ -66,7 +66,8 @@ def _tell(_: str, text: str) -> None:
 
 async def serve(order: Order) -> None:
     """The server's whole life."""
-    engine = Engine(order.confinement, order.directory / "runs", Limits())
+    # The memory is not what counts here, and with one wall taken down that of others is taken for it.
+    engine = Engine(order.confinement, order.directory / "runs", Limits(memory_bytes=1024 * 1024 * MEBIBYTE))
     settings = Settings(venvs_base_path=order.directory / "venvs", output_path=order.output)
     around = surroundings(settings, order.interpreter, None, os.environ)
     async with anyio.create_task_group() as tasks, open_zygotes(engine) as zygotes:

@@ -1,19 +1,21 @@
 """Each attack is tried behind every set of walls that `strict` accepts, or with one wall taken down.
 
 `pytest tests/escapes --without-wall=NAME` takes one wall down where all stand: exactly the cases of that wall in
-`WITHOUT` must fail then, which is how we know that each wall is there.
+`WITHOUT` must fail then, which is how we know that each wall is there. Those in `UNDECIDED` may.
 """
 
 import os
 import random
+import re
 from functools import partial
 
 import pytest
 
+from mcp_python_executor.execution import usage
 from mcp_python_executor.sandbox.probe import Confinement, Walls, choose_confinement
 from tests.bench import OpenBench
 from tests.conftest import SEED
-from tests.escapes.table import WITHOUT
+from tests.escapes.table import UNDECIDED, WITHOUT
 
 # A run without --long tries one in so many of the cases behind all walls, and of those behind fewer.
 _ONE_IN, _ONE_IN_FEWER = 3, 10
@@ -37,17 +39,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item not in here])
         items[:] = here
         for item in here:
-            name = (
-                item.nodeid.partition("tests/escapes/")[2].replace(f"[{_ALL_WALLS}]", "").replace(f"{_ALL_WALLS}-", "")
-            )
+            name = re.sub(rf"\[{_ALL_WALLS}\]|{_ALL_WALLS}-|-{_ALL_WALLS}", "", f"{item.path.name}::{item.name}")
             if name in WITHOUT[wall]:
                 item.add_marker(pytest.mark.xfail(strict=True, reason=f"without {wall}"))
+            elif name in UNDECIDED[wall]:
+                item.add_marker(pytest.mark.xfail(strict=False, reason="not refused in our words"))
     elif not config.getoption("--long"):
         kept: set[pytest.Item] = set()
         for all_walls, one_in in ((True, _ONE_IN), (False, _ONE_IN_FEWER)):
             cases = [item for item in here if (item.callspec.params["confinement"] == _ALL_WALLS) is all_walls]
             kept.update(random.Random(SEED).sample(cases, -(-len(cases) // one_in)))  # noqa: S311 - nothing secret
-        dropped = {item for item in here if item not in kept}
+        dropped: set[pytest.Item] = {item for item in here if item not in kept}
+        dropped.update(item for item in items if item.path.name == "test_table.py")  # whole suites each
         config.hook.pytest_deselected(items=list(dropped))
         items[:] = [item for item in items if item not in dropped]
 
@@ -77,7 +80,14 @@ def standing(confinement: Confinement, request: pytest.FixtureRequest) -> Confin
     return Confinement(**left, unprivileged=confinement.unprivileged)
 
 
+def _holds_nothing(_: int, __: str) -> int:
+    return 0
+
+
 @pytest.fixture
-def open_bench(open_bench: OpenBench, standing: Confinement) -> OpenBench:
+def open_bench(open_bench: OpenBench, standing: Confinement, monkeypatch: pytest.MonkeyPatch) -> OpenBench:
     """As tests/bench.py has it, behind what is standing."""
+    if standing.namespaces and not standing.bubblewrap:
+        # No server has these two: until a run has mounted a /tmp of its own, it would be charged the host's.
+        monkeypatch.setattr(usage, "_of_tmpfs", _holds_nothing)
     return partial(open_bench, confinement=standing)

@@ -1,7 +1,6 @@
 """Processes outside the walls: one that no program may touch, and what can be seen of any."""
 
 import os
-import resource
 import select
 import subprocess
 import sys
@@ -75,13 +74,28 @@ def family() -> list[int]:
 
 def numbers(pids: list[int]) -> set[int]:
     """The numbers that these processes and their threads have, in every PID namespace that they are in."""
-    found: set[int] = set()
-    for pid in pids:
-        with suppress(OSError):
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                line = next(line for line in (task / "status").read_text().splitlines() if line.startswith("NSpid:"))
-                found |= {int(number) for number in line.split()[1:]}
+    return {number for pid in pids for line in _in_namespaces(pid) for number in line}
+
+
+def _in_namespaces(pid: int) -> list[list[int]]:
+    """The numbers of each thread, from the outermost PID namespace."""
+    found: list[list[int]] = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            line = next(line for line in (task / "status").read_text().splitlines() if line.startswith("NSpid:"))
+            found.append([int(number) for number in line.split()[1:]])
     return found
+
+
+def lasting(pids: list[int]) -> list[int]:
+    """Those of `pids` that do not come and go with runs.
+
+    The first process of a run's namespace is ready before the run: it may be that of the attack. The end of any ends
+    all in its namespace, so that of another run is seen without it.
+    """
+    named = {pid: line for pid in pids for line in _in_namespaces(pid)[:1]}
+    deepest = max(map(len, named.values()))
+    return [pid for pid, line in named.items() if len(line) < deepest or line[-1] != 1 or deepest == 1]
 
 
 def state(pid: int) -> dict[str, Any]:
@@ -96,7 +110,7 @@ def state(pid: int) -> dict[str, Any]:
             "processors": process.cpu_affinity(),
             "scheduler": (os.sched_getscheduler(pid), os.sched_getparam(pid).sched_priority),
             "group": (os.getpgid(pid), os.getsid(pid)),
-            "limits": [resource.prlimit(pid, kind) for kind in range(16)],
+            "limits": Path(f"/proc/{pid}/limits").read_text(),  # prlimit(2) tells whom may also change them
             "oom score": Path(f"/proc/{pid}/oom_score_adj").read_text(),
         }
     except (OSError, psutil.Error):

@@ -273,7 +273,7 @@ _LEAVE = "\nprint('left', flush=True)\nos._exit(0)"
 
 
 async def test_the_interpreter_that_forks_executions_is_not_touched(
-    open_bench: OpenBench, confinement: Confinement, tmp_path: Path
+    open_bench: OpenBench, standing: Confinement, tmp_path: Path
 ):
     tricks = [(name, textwrap.dedent(trick).strip()) for name, trick in TRICKS.items()]
     code = f"""
@@ -301,7 +301,7 @@ for name, trick in {tricks}:
     assert attacked.stdout.endswith("left\n")
     assert after.stdout.endswith("0 0\nleft\n")
     before, _, later = ({**seen} for seen in watch.seen)
-    if not confinement.namespaces:  # each has a supervisor of its own
+    if not standing.namespaces:  # each has a supervisor of its own
         del before[next(iter(before))], later[next(iter(later))]
     assert before
     assert later == before

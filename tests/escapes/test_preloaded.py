@@ -151,7 +151,7 @@ told.append({_DONE!r})
         for server in servers:
             server.settimeout(0.01)
             with pytest.raises(TimeoutError):
-                server.accept()
+                server.accept()[0].close()
 
 
 def named(name: str) -> list[psutil.Process]:
@@ -159,7 +159,7 @@ def named(name: str) -> list[psutil.Process]:
     return [process for process in psutil.process_iter(["name"]) if process.info["name"] == name]
 
 
-async def test_a_daemon_ends_with_the_interpreter(open_bench: OpenBench, tmp_path: Path, confinement: Confinement):
+async def test_a_daemon_ends_with_the_interpreter(open_bench: OpenBench, tmp_path: Path, standing: Confinement):
     code = """
 import ctypes, signal, time
 ready, tell = os.pipe()
@@ -185,7 +185,7 @@ told.append("attack-ran-to-its-end")
     async with infected(open_bench, tmp_path, code) as bench:
         told = (await bench.run(TELL)).stdout
         assert _DONE in told
-        assert bool(named("canary-daemon")) is (confinement.bubblewrap is not None)
+        assert bool(named("canary-daemon")) is (standing.bubblewrap is not None)
     assert named("canary-daemon") == []
 
 
@@ -419,7 +419,7 @@ async def test_a_package_exhausts_nothing_and_programs_run_on(
     monkeypatch: pytest.MonkeyPatch,
     bound: str,
     code: str,
-    confinement: Confinement,
+    standing: Confinement,
 ):
     monkeypatch.setattr(ahead, "_BUSY_SECONDS", 1)
     runs = tmp_path / "runs"
@@ -439,7 +439,7 @@ if control():
             with contextlib.suppress(ExecutorError):  # its interpreter may be ended meanwhile
                 assert (await bench.run("6 * 7")).result == "42"
             with anyio.fail_after(_SECONDS):
-                while confinement.bubblewrap and not reasons(logs):  # noqa: ASYNC110 - it has no event of its own
+                while standing.bubblewrap and not reasons(logs):  # noqa: ASYNC110 - it has no event of its own
                     await anyio.sleep(0.01)
             assert (await bench.run("6 * 7")).result == "42"
             ours = psutil.Process().children(recursive=True)

@@ -11,7 +11,7 @@ import pytest
 from mcp_python_executor.execution.model import ExecutionResult
 from tests.bench import Bench, OpenBench
 from tests.escapes.attack import CANARY, attack
-from tests.escapes.outside import Bystander, bystander, family, numbers, state
+from tests.escapes.outside import Bystander, bystander, family, lasting, numbers, state
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
@@ -54,12 +54,13 @@ class Scene:
     async def attack(self, code: str) -> str:
         """What an attack on everybody said; nobody was touched by it."""
         pids = [*family(), self.bystander.pid]
-        before = {pid: state(pid) for pid in pids}
+        before = {pid: state(pid) for pid in lasting(pids)}
+        assert all(before.values())
         told = await attack(self._bench, _AIM.format(numbers=numbers(pids), server=numbers(pids[:1])) + code)
         assert "aimed at [" in told, told
         assert self.bystander.told() == "untouched"
         assert self._heard == []
-        assert {pid: state(pid) for pid in pids} == before
+        assert {pid: state(pid) for pid in before} == before
         return told
 
 

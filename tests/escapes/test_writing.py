@@ -241,7 +241,7 @@ for way in (
     assert not [path for path in left if path.is_file() and "security.capability" in os.listxattr(path)]
 
 
-async def test_ordinary_file_tools_go_on_working(open_bench: OpenBench, confinement: Confinement):
+async def test_ordinary_file_tools_go_on_working(open_bench: OpenBench, standing: Confinement):
     code = """
 import os, shutil, sqlite3, tarfile, tempfile, zipfile
 t = tempfile.gettempdir()
@@ -261,7 +261,7 @@ s = m.SharedMemory(create=True, size=100); s.close(); s.unlink()
 print("shared")
 """
     async with open_bench() as bench:
-        assert ("shared\n" in await attack(bench, share)) is confinement.namespaces
+        assert ("shared\n" in await attack(bench, share)) is standing.namespaces
         assert "all fine" in await attack(bench, code)
 
 
