@@ -8,6 +8,7 @@ import os
 import random
 import re
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -32,8 +33,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("confinement", [_ALL_WALLS] if only else list(_MISSING), indirect=True)
 
 
+def _is_tried_behind_walls(item: pytest.Function) -> bool:
+    return item.path.is_relative_to(Path(__file__).parent) and "confinement" in item.fixturenames
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    here = [item for item in items if isinstance(item, pytest.Function) and "confinement" in item.fixturenames]
+    here = [item for item in items if isinstance(item, pytest.Function) and _is_tried_behind_walls(item)]
     wall = config.getoption("--without-wall")
     if wall:
         config.hook.pytest_deselected(items=[item for item in items if item not in here])
