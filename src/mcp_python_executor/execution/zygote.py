@@ -45,6 +45,8 @@ _WARMING_LOOK_SECONDS, _WARM_LOOK_SECONDS = 0.05, 0.5
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev")  # noqa: S108 - inside
 _MESSAGE_BYTES = 65_536
 _COMPLAINT_BYTES = 4096
+# `confined` and `ready`, or `failed`; `init`, `forked`, `exited` and `ended`. One more of each is too much.
+_EVENTS_OF_START, _EVENTS_OF_A_RUN = 3, 4
 _CREDENTIALS = struct.Struct("iII")
 
 
@@ -116,6 +118,8 @@ class Zygote:
         self._refilling = anyio.Lock()
         self._retired = False
         self._pid = 0
+        # How many events are to come: an interpreter that says more is no longer ours, and would keep us listening.
+        self._due = _EVENTS_OF_START
         self._confined = anyio.Event()
         self._ready = anyio.Event()
         self._gone = anyio.Event()
@@ -209,7 +213,8 @@ class Zygote:
                 tasks.cancel_scope.cancel()
 
     async def _follow_events(self, life: anyio.CancelScope) -> None:
-        while message := await self._receive():
+        while self._due and (message := await self._receive()):
+            self._due -= 1
             self._note(*message)
         self._lose_workers()
         life.cancel()
@@ -329,6 +334,7 @@ class Zygote:
         self._kept.add(worker.id)
         try:
             worker.open()
+            self._due += _EVENTS_OF_A_RUN
             await self._send(self._order(worker), worker)
             if self._engine.cgroups.delegated:
                 await self._put_in_leaf(worker)
