@@ -55,8 +55,8 @@ class Environments:
         return [
             self._create(rounds),
             self._install("install numpy, cold", ["numpy"], cold, prepare=self._forget),
-            self._install("install numpy", ["numpy"], rounds, mark=_MARK),
-            self._install("install 5 large", _LARGE, rounds, mark=_MARK),
+            self._install("install numpy", ["numpy"], rounds, mark=_MARK, prepare=self._rest),
+            self._install("install 5 large", _LARGE, rounds, mark=_MARK, prepare=self._rest),
             self._add(rounds),
         ]
 
@@ -76,7 +76,7 @@ class Environments:
         rounds: int,
         *,
         mark: float | None = None,
-        prepare: Callable[[int], Awaitable[None]] | None = None,
+        prepare: Callable[[int], Awaitable[None]],
     ) -> Case:
         """Packages into an environment that does not exist yet."""
         made = name.replace(" ", "-").replace(",", "")
@@ -95,8 +95,11 @@ class Environments:
         raw = self._directory / "project"
 
         async def prepare(number: int) -> None:
-            if number:
-                return
+            if number == 0:
+                await begin()
+            await self._rest(number)
+
+        async def begin() -> None:
             raw.mkdir()
             requests = map(Requirement, _LARGE)
             (raw / project.PYPROJECT).write_text(project.render(requests, pythons.default()))
@@ -105,7 +108,6 @@ class Environments:
             for package in _ADDED:  # into both caches
                 self._run(self._uv, "pip", "install", "--python", self._venv(package), package)
                 await self._call("install_packages", packages=[package], venvName=package)
-            await self._settled()
 
         async def work(number: int) -> None:
             await self._call("install_packages", packages=[_ADDED[number]], venvName="large")
@@ -120,14 +122,14 @@ class Environments:
         self._run(self._uv, "venv", "--clear", "--python", sys.executable, venv)
         return venv
 
-    async def _forget(self, _: int) -> None:
+    async def _forget(self, number: int) -> None:
         """Both caches begin anew."""
-        await self._settled()
+        await self._rest(number)
         for cache in (self._cache, self._raw_cache):
             shutil.rmtree(cache, ignore_errors=True)
             cache.mkdir()
 
-    async def _settled(self) -> None:
+    async def _rest(self, _: int) -> None:
         """Returns when all modules are compiled, which goes on behind an install and takes the cores."""
         with anyio.fail_after(1800):
             while not all(map(_is_sealed, (self._directory / "venvs").glob(f"*/{MARKER}"))):  # noqa: ASYNC110
@@ -147,7 +149,7 @@ def listing(call: Call, run: Run, rounds: int) -> Case:
     async def floor(_: int) -> None:
         run(sys.executable, "-I", "-c", "pass")
 
-    return Case(f"list {_LISTED}x{_LISTED_PACKAGES}", work, floor, rounds, warm_up=3, mark=_LISTED_MARK)
+    return Case(f"list {_LISTED}x{_LISTED_PACKAGES}", work, floor, rounds, warm_up=10, mark=_LISTED_MARK)
 
 
 def fill(base: Path) -> None:

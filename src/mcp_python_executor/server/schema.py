@@ -20,14 +20,23 @@ class _Lean(GenerateJsonSchema):
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema that `model` is published with, without the titles that only repeat its keys."""
-    return _untitled(model.model_json_schema(schema_generator=_Lean))
+    """The JSON schema that `model`, which does not hold itself, is published with: no title that only repeats a key,
+    no reference, which some clients do not follow and others follow for each item of a list anew.
+    """
+    schema = model.model_json_schema(schema_generator=_Lean)
+    return _plain(schema, schema.pop("$defs", {}))
 
 
-def _untitled(value: Any) -> Any:
-    if isinstance(value, dict):
-        entries = cast("dict[str, Any]", value).items()
-        return {key: _untitled(item) for key, item in entries if key != "title" or not isinstance(item, str)}
+def _plain(value: Any, definitions: dict[str, Any]) -> Any:
     if isinstance(value, list):
-        return [_untitled(item) for item in cast("list[Any]", value)]
-    return value
+        return [_plain(item, definitions) for item in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    entries = cast("dict[str, Any]", value)
+    if "$ref" in entries:  # what is said beside it is said of this place, and counts
+        entries = definitions[entries["$ref"].rpartition("/")[2]] | {
+            key: entries[key] for key in entries if key != "$ref"
+        }
+    return {
+        key: _plain(item, definitions) for key, item in entries.items() if key != "title" or not isinstance(item, str)
+    }
