@@ -3,7 +3,8 @@
 The floor of a program is a bare start of the environment's own interpreter (`python -I -c CODE`); the floor of an
 environment is raw uv, with a cache of the same contents: `uv venv` and `uv pip install`, or `uv add` where something is
 added to what is there; the floor of the walls is the same call to a second server, which runs plain processes
-(ISOLATION=none).
+(ISOLATION=none). What results cost is what the same call takes more than from a third server, which has none, and a
+figure that comes back is measured against a program that saves it, in the same warm interpreter.
 """
 
 import argparse
@@ -41,6 +42,13 @@ plt.plot([1, 3, 2])
 plt.savefig(os.path.join(os.environ.get("OUTPUT_PATH", "."), "plot.png"))
 plt.close()
 """
+FIGURE = """
+import io
+import matplotlib.pyplot as plt
+figure, axes = plt.subplots(figsize=(8, 6), dpi=100)
+axes.plot([1, 3, 2])
+"""
+SAVED_FIGURE = f"{FIGURE}figure.savefig(io.BytesIO())\nplt.close()\n"
 # Each with the share of its floor that it may take, where that is settled.
 PROGRAMS = {
     "print(1)": ("print(1)", 0.5),
@@ -129,6 +137,22 @@ class Bench:
         name = "walls" if calls == 1 else f"walls, {calls} calls"
         return Case(name, work, floor, rounds, warm_up=10, rest=_REFILL_SECONDS)
 
+    def results(self, bare: "Bench", rounds: int) -> Case:
+        """What a call takes more than one to the server `bare`, which gives no results, against a bare interpreter."""
+        once, less = self.program("print(1)", rounds), bare.program("print(1)", rounds)
+        return Case("results", once.work, once.floor, rounds, 10, mark=0.03, rest=_REFILL_SECONDS, without=less.work)
+
+    def figure(self, rounds: int) -> Case:
+        """A figure that is left open and comes back as a picture, against one that the program saves."""
+
+        async def work(_: int) -> None:
+            await self.execute(FIGURE)
+
+        async def floor(_: int) -> None:
+            await self.execute(SAVED_FIGURE)
+
+        return Case("figure 800x600", work, floor, rounds, warm_up=10, mark=1.3, rest=_REFILL_SECONDS)
+
     def empty_call(self, rounds: int) -> Case:
         """What a call costs that does next to nothing, against a bare interpreter's start."""
 
@@ -156,15 +180,18 @@ async def programs(directory: Path, rounds: int) -> None:
     async with (
         Client(server(directory)) as client,
         Client(server(directory, "--isolation", "none")) as plain_client,
+        Client(server(directory, str(directory / "bare"), module="benchmarks.no_results")) as bare_client,
     ):
-        bench, plain = Bench(client, directory), Bench(plain_client, directory)
+        bench, plain, bare = (Bench(one, directory) for one in (client, plain_client, bare_client))
         await bench.call("install_packages", packages=["numpy", "pandas", "matplotlib"], venvName=VENV)
         await bench.settled()
         first, *others = [bench.program(program, rounds) for program in PROGRAMS]
         # Before the one server learns what to import ahead, and the other does not.
         walls = (bench.walls(plain, 1, rounds), bench.walls(plain, 2, rounds))
-        for case in (first, *walls, *others, bench.twice(rounds), bench.empty_call(rounds)):
+        results = bench.results(bare, rounds)
+        for case in (first, *walls, results, *others, bench.figure(rounds), bench.twice(rounds)):
             await show(case)
+        await show(bench.empty_call(rounds))
 
 
 async def environments(directory: Path, rounds: int, installs: int) -> None:
@@ -187,17 +214,15 @@ async def show(case: Case) -> None:
     print(row(case, await measure(case)), flush=True)
 
 
-def server(directory: Path, *flags: str) -> StdioServerParameters:
-    """A server whose environments are below `directory`."""
+def server(directory: Path, *arguments: str, module: str = "mcp_python_executor") -> StdioServerParameters:
+    """A server whose environments are below `directory`, run by `module`."""
     settings = {"VENVS_BASE_PATH": str(directory / "venvs"), "LOG_LEVEL": "error"}
-    return StdioServerParameters(
-        command=sys.executable, args=["-m", "mcp_python_executor", *flags], env=os.environ | settings
-    )
+    return StdioServerParameters(command=sys.executable, args=["-m", module, *arguments], env=os.environ | settings)
 
 
 def row(case: Case, figures: Figures) -> str:
     """The case's line of the table, times in milliseconds."""
-    work, floor = (statistics.median(seconds) * 1000 for seconds in (figures.work, figures.floor))
+    work, floor = (statistics.median(seconds) * 1000 for seconds in (figures.net, figures.floor))
     mark = "" if case.mark is None else f"{case.mark:6.2f} {'kept' if figures.ratio <= case.mark else 'MISSED'}"
     return f"{case.name:18} {work:7.1f} ms {floor:7.1f} ms {figures.ratio:7.3f} {mark}".rstrip()
 
