@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_python_executor.execution.hints import hint, may_be_hidden, of_hidden_file
+from mcp_python_executor.execution.hints import hint, may_be_hidden, of_hidden_path
 from mcp_python_executor.execution.report import ReportedError
 from tests.bench import OpenBench
 
@@ -12,28 +12,58 @@ def error(kind: str, **told: object) -> ReportedError:
     return ReportedError.model_validate({"type": kind, "message": "m", "traceback": "t", **told})
 
 
-@pytest.mark.parametrize(("module", "package"), [("sklearn.svm", "scikit-learn"), ("yaml", "pyyaml"), ("rich", "rich")])
+@pytest.mark.parametrize(("module", "package"), [("sklearn", "scikit-learn"), ("yaml", "pyyaml")])
 def test_a_missing_module_names_its_distribution(module: str, package: str):
     told = hint(error("ModuleNotFoundError", name=module), "ml")
     assert told == f"install it with install_packages(packages=['{package}'], venvName='ml')"
 
 
-def test_a_path_of_the_hosts_names_the_setting(tmp_path: Path):
-    for number in (errno.ENOENT, errno.EACCES):
-        hidden = error("OSError", filename=str(tmp_path), errno=number)
-        assert may_be_hidden(hidden)
-        assert "READ_PATHS" in of_hidden_file(hidden)
+def test_a_module_that_nobody_knows_may_have_a_package_of_its_name():
+    told = hint(error("ModuleNotFoundError", name="rich"), "ml")
+    assert (
+        told == "if a package of that name has it, install it with install_packages(packages=['rich'], venvName='ml')"
+    )
 
 
-@pytest.mark.parametrize("name", ["/missing", "/nul\0", f"/{'long' * 1000}"])
+@pytest.mark.parametrize("module", ["numpy.foo", "google", "google.cloud"])
+def test_what_no_package_of_that_name_brings_has_no_hint(module: str):
+    assert hint(error("ModuleNotFoundError", name=module), "v") == ""
+
+
+@pytest.mark.parametrize("sibling", ["helper.py", "helper/__init__.py"])
+def test_a_module_beside_the_script_is_not_to_be_installed(tmp_path: Path, sibling: str):
+    (tmp_path / sibling).parent.mkdir(exist_ok=True)
+    (tmp_path / sibling).touch()
+    missing = error("ModuleNotFoundError", name="helper")
+    assert hint(missing, "v", script=tmp_path / "job.py") == ""
+    assert "install_packages" in hint(missing, "v", script=tmp_path / "elsewhere" / "job.py")
+
+
+def test_a_path_of_the_hosts_names_the_settings(tmp_path: Path):
+    for number, name in ((errno.ENOENT, "new"), (errno.EACCES, "")):
+        hidden = error("OSError", filename=str(tmp_path / name), errno=number)
+        assert may_be_hidden(hidden, [])
+        told = of_hidden_path(hidden)
+        assert told.startswith(f"'{tmp_path}' exists on the host")
+        assert "READ_PATHS" in told
+        assert "OUTPUT_PATH" in told
+
+
+@pytest.mark.parametrize("name", ["/missing", "/nul\0", f"/{'long' * 1000}", "/tmp/missing", "/etc/missing"])
 def test_a_path_that_the_host_has_not_has_no_hint(name: str):
-    assert of_hidden_file(error("FileNotFoundError", filename=name, errno=errno.ENOENT)) == ""
+    assert of_hidden_path(error("FileNotFoundError", filename=name, errno=errno.ENOENT)) == ""
 
 
-def test_other_paths_are_not_looked_for():
-    assert not may_be_hidden(error("FileNotFoundError", filename="relative", errno=errno.ENOENT))
-    assert not may_be_hidden(error("OSError", filename="/full", errno=errno.ENOSPC))
-    assert not may_be_hidden(error("OSError", errno=errno.ENOENT))
+@pytest.mark.parametrize(
+    "name", ["relative", "/dev/kvm", "/proc/1/environ", "/usr/bin/x", "/seen/x", "/seen/../dev/kvm"]
+)
+def test_other_paths_are_not_looked_for(name: str):
+    assert not may_be_hidden(error("FileNotFoundError", filename=name, errno=errno.ENOENT), [Path("/seen")])
+
+
+def test_other_errors_about_a_path_are_not_its_absence():
+    assert not may_be_hidden(error("OSError", filename="/full", errno=errno.ENOSPC), [])
+    assert not may_be_hidden(error("OSError", errno=errno.ENOENT), [])
 
 
 def test_a_closed_place_names_the_open_ones():
@@ -53,6 +83,10 @@ def test_what_reaches_for_the_network_is_told_the_setting(told: ReportedError):
     assert hint(told, "v", network=True) == ""
 
 
+def test_a_file_that_is_merely_called_so_is_no_network():
+    assert hint(error("ValueError", whole='File "/s/my_socket.py", line 1'), "v") == ""
+
+
 def test_a_module_of_the_standard_library_is_not_to_be_installed():
     assert hint(error("ModuleNotFoundError", name="_tkinter"), "v") == ""
 
@@ -67,6 +101,10 @@ def test_an_input_that_is_missing_is_asked_for():
     [
         ("!pip install -q numpy pandas>=2", "install_packages(packages=['numpy', 'pandas>=2'], venvName='v')"),
         ("%pip install numpy", "install_packages(packages=['numpy'], venvName='v')"),
+        ("!pip install 'pandas>=2' --upgrade", "install_packages(packages=['pandas>=2'], venvName='v')"),
+        ("!pip install -r requirements.txt", "call install_packages, which takes names"),
+        ("!pip install --index-url https://x/simple y", "call install_packages, which takes names"),
+        ("!pip install 'open", "call install_packages, which takes names"),
         ("!ls -l", "subprocess.run('ls -l', shell=True)"),
         ("%matplotlib inline", "leave it out"),
         ("%%time", "magic"),

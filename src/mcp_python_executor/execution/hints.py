@@ -1,11 +1,15 @@
 """What a program that failed could do next: one line beside its error, where one helps."""
 
 import errno
+import os
 import re
+import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from mcp_python_executor.execution.report import ReportedError
+from mcp_python_executor.sandbox.policy import SYSTEM_DIRECTORIES
 
 _NOT_SEEN = (errno.EACCES, errno.EPERM, errno.ENOENT)
 
@@ -16,33 +20,79 @@ _NOTHING_SHARED = (
     "command tells what is missing); use threads, or subprocesses that speak through pipes"
 )
 # In the traceback of whoever wants to reach another machine: names are not resolved, sockets are refused.
-_NETWORK = re.compile(r"\bgaierror\b|NameResolutionError|socket\.py|socket\.socket\(|Network is unreachable")
+_NETWORK = re.compile(r"\bgaierror\b|NameResolutionError|/socket\.py\"|socket\.socket\(|Network is unreachable")
 _NO_NETWORK = "programs have no network here; the setting NETWORK_ACCESS=full opens it"
 _NOTEBOOK_LINE = re.compile(r"^ *([!%]{1,2})(\S+)(.*)$", re.MULTILINE)
-_INSTALLS = re.compile(r"(?:python3? -m )?(?:uv )?(?:pip3?|conda|mamba) install\b(?: -[\w-]+)*(.*)")
+_INSTALLS = re.compile(r"(?:python3? -m )?(?:uv )?(?:pip3?|conda|mamba) install\b(.*)")
+# Options of theirs that take no value and change nothing of what is asked for.
+_IDLE_OPTIONS = frozenset(["-q", "-qq", "--quiet", "-y", "--yes", "-U", "--upgrade", "--no-cache-dir", "--user"])
+
+# Here the machine shows a program things of its own, or parts: what the host has there tells nothing.
+_OWN = ("/dev", "/proc", "/sys")
+_PARTLY_OWN = frozenset(map(Path, ("/", "/etc", "/tmp", "/var/tmp")))  # noqa: S108
 
 # Modules whose distribution has another name, as the package index has them.
 _DISTRIBUTIONS = {
+    "Bio": "biopython",
     "Crypto": "pycryptodome",
+    "MySQLdb": "mysqlclient",
+    "OpenGL": "pyopengl",
     "OpenSSL": "pyopenssl",
     "PIL": "pillow",
+    "Xlib": "python-xlib",
+    "absl": "absl-py",
     "attr": "attrs",
     "bs4": "beautifulsoup4",
+    "community": "python-louvain",
     "cv2": "opencv-python-headless",
     "dateutil": "python-dateutil",
+    "decouple": "python-decouple",
+    "discord": "discord-py",
+    "dns": "dnspython",
     "docx": "python-docx",
     "dotenv": "python-dotenv",
+    "environ": "django-environ",
+    "faiss": "faiss-cpu",
     "fitz": "pymupdf",
     "git": "gitpython",
+    "google.genai": "google-genai",
+    "google.protobuf": "protobuf",
+    "googleapiclient": "google-api-python-client",
+    "hydra": "hydra-core",
+    "imblearn": "imbalanced-learn",
+    "jose": "python-jose",
     "jwt": "pyjwt",
+    "kafka": "kafka-python",
+    "ldap": "python-ldap",
     "magic": "python-magic",
+    "mpl_toolkits": "matplotlib",
+    "multipart": "python-multipart",
+    "nacl": "pynacl",
+    "osgeo": "gdal",
+    "pkg_resources": "setuptools",
     "pptx": "python-pptx",
+    "psycopg2": "psycopg2-binary",
+    "pylab": "matplotlib",
+    "rest_framework": "djangorestframework",
+    "ruamel": "ruamel-yaml",
     "serial": "pyserial",
+    "shapefile": "pyshp",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
+    "skopt": "scikit-optimize",
+    "slugify": "python-slugify",
+    "socks": "pysocks",
+    "stdnum": "python-stdnum",
+    "telegram": "python-telegram-bot",
+    "umap": "umap-learn",
+    "usb": "pyusb",
+    "whois": "python-whois",
+    "wx": "wxpython",
     "yaml": "pyyaml",
     "zmq": "pyzmq",
 }
+# Namespaces that many distributions share: none has the name of theirs.
+_SHARED_NAMES = frozenset(["azure", "backports", "google", "zope"])
 
 
 def hint(error: ReportedError, venv_name: str, *, network: bool = False, script: Path | None = None) -> str:
@@ -54,7 +104,7 @@ def hint(error: ReportedError, venv_name: str, *, network: bool = False, script:
         return f"the script's own name hides the module {script.stem!r} from imports; rename {script.name}"
     match error.type:
         case "ModuleNotFoundError" if error.name:
-            return _missing_module(error.name.partition(".")[0], venv_name)
+            return _missing_module(error.name, venv_name, script)
         case "EOFError" if error.message == "EOF when reading a line":
             return "input() reads inputData, one element a line; give as many as the program asks for"
         case "SyntaxError":
@@ -72,11 +122,27 @@ def hint(error: ReportedError, venv_name: str, *, network: bool = False, script:
     return ""
 
 
-def _missing_module(module: str, venv_name: str) -> str:
-    if module in sys.stdlib_module_names:
+def _missing_module(module: str, venv_name: str, script: Path | None) -> str:
+    """Python names the outermost package that is missing: a name with a dot is a part that another one lacks."""
+    package = _DISTRIBUTIONS.get(module, "")
+    if package:
+        return f"install it with install_packages(packages={[package]!r}, venvName={venv_name!r})"
+    if "." in module or module in sys.stdlib_module_names or module in _SHARED_NAMES:
         return ""  # no package brings it
-    package = _DISTRIBUTIONS.get(module, module)
-    return f"install it with install_packages(packages={[package]!r}, venvName={venv_name!r})"
+    if script and (_is_there(script.parent / module) or _is_there(script.with_name(f"{module}.py"))):
+        return ""
+    return (
+        f"if a package of that name has it, install it with install_packages(packages={[module]!r}, "
+        f"venvName={venv_name!r})"
+    )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether the host has `path`, of which a program may have chosen a part."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_shadowed(error: ReportedError, name: str) -> bool:
@@ -95,28 +161,41 @@ def _notebook_line(traceback: str, venv_name: str) -> str:
         return ""
     mark, command = found[1], (found[2] + found[3]).strip()
     if installs := _INSTALLS.match(command):
-        packages = [word for word in installs[1].split() if not word.startswith("-")]
-        return (
-            f"this is a notebook's line; call install_packages(packages={packages!r}, venvName={venv_name!r}) instead"
-        )
+        packages = _packages(installs[1])
+        call = f"(packages={packages!r}, venvName={venv_name!r})" if packages else ", which takes names and versions,"
+        return f"this is a notebook's line; call install_packages{call} instead"
     if mark.startswith("!"):
         return f"this is a notebook's line; use subprocess.run({command!r}, shell=True) instead"
     return "this is a notebook's magic; leave it out (figures come back by themselves) or use the module it stands for"
 
 
-def may_be_hidden(error: ReportedError) -> bool:
-    """Whether the error is about a file that the program can't see, and the host may have."""
-    return error.errno in _NOT_SEEN and Path(error.filename or "").is_absolute()
-
-
-def of_hidden_file(error: ReportedError) -> str:
-    """A hint for the file of `error`, if the host has it; looks at the disk."""
+def _packages(words: str) -> list[str]:
+    """What an install command asks for; nothing where it asks in another way than by names and versions."""
     try:
-        exists = Path(error.filename or "").exists()
-    except (OSError, ValueError):
-        return ""
-    if not exists:
-        return ""
+        asked = [word for word in shlex.split(words) if word not in _IDLE_OPTIONS]
+    except ValueError:  # an open quote
+        return []
+    return [] if any(word.startswith("-") or "/" in word for word in asked) else asked
+
+
+def may_be_hidden(error: ReportedError, visible: Iterable[Path]) -> bool:
+    """Whether the error is about a path that the program can't see, and the host may have.
+
+    `visible` are the files and folders that it sees beside the system's own.
+    """
+    path = Path(os.path.normpath(error.filename or ""))
+    seen = (*visible, *map(Path, (*SYSTEM_DIRECTORIES, *_OWN)))
+    return error.errno in _NOT_SEEN and path.is_absolute() and not any(map(path.is_relative_to, seen))
+
+
+def of_hidden_path(error: ReportedError) -> str:
+    """A hint for the path of `error`, or the folder that it should be in, if the host has that; looks at the disk."""
+    path = Path(os.path.normpath(error.filename or ""))
+    if not _is_there(path):
+        path = path.parent
+        if path in _PARTLY_OWN or not _is_there(path):
+            return ""
     return (
-        f"{error.filename!r} exists on the host but is outside the walls; the setting READ_PATHS lets programs read it"
+        f"{str(path)!r} exists on the host but is outside the walls; the setting READ_PATHS lets programs read it, "
+        "and they write to os.environ['OUTPUT_PATH']"
     )

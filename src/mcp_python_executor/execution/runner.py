@@ -56,10 +56,12 @@ class _Conduct:
 
     def __init__(self, engine: Engine, zygote: Zygote, worker: Worker, surroundings: Surroundings) -> None:
         limits = engine.limits
-        self.zygote, self.worker, self.limits, self._confinement = zygote, worker, limits, engine.confinement
-        self.network = surroundings.policy.network or not engine.confinement.strict
+        self.zygote, self.worker, self.limits = zygote, worker, limits
+        self.strict = engine.confinement.strict
+        self.network = surroundings.policy.network or not self.strict
         self.libraries = (surroundings.interpreter.prefix, surroundings.interpreter.base_prefix)
         self.roots = {"work": worker.work, "output": surroundings.output or worker.output}
+        self.visible = (*self.roots.values(), *surroundings.policy.read, *surroundings.policy.write)
         self.began_ns = time.time_ns()
         self.began = time.perf_counter()
         inline, kept = limits.inline_output_bytes, limits.kept_output_bytes
@@ -174,7 +176,7 @@ class _Conduct:
         """The bound of ours that the program's own failure tells of; `signal` is what ended it."""
         name = refusals.bound(self.report.error, signal)
         is_ours = {
-            "processes": self._confinement.strict or self._was_refused_processes(),
+            "processes": self.strict or self._was_refused_processes(),
             "temporary": bool(self._temporary) and not any(map(_is_full, self.roots.values())),
         }
         return self.limits.hit(name) if name and is_ours.get(name, True) else None
@@ -280,9 +282,9 @@ class Runner:
         if told is None:
             return await anyio.to_thread.run_sync(_stopped, request, conduct) if conduct.report.stack else None
         hint = hints.hint(told, request.venv_name, network=conduct.network, script=request.script)
-        if not hint and hints.may_be_hidden(told):
+        if not hint and conduct.strict and hints.may_be_hidden(told, conduct.visible):
             with anyio.move_on_after(_LOOK_FOR_FILE_SECONDS):
-                hint = await anyio.to_thread.run_sync(hints.of_hidden_file, told, abandon_on_cancel=True)
+                hint = await anyio.to_thread.run_sync(hints.of_hidden_path, told, abandon_on_cancel=True)
         return ProgramError(told.type, told.message, told.traceback, told.line, hint)
 
     @staticmethod
