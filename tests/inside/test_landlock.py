@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,11 +71,33 @@ def test_what_a_kernel_does_not_know_is_left_out_by_its_abi(monkeypatch: pytest.
         raise OSError("far enough")
 
     monkeypatch.setattr(landlock, "_ruleset", ruleset)
-    for version in range(1, 10):
+    for version in range(1, 11):
         monkeypatch.setattr(landlock, "abi", lambda version=version: version)
         with pytest.raises(OSError, match="far enough"):
             landlock.restrict([], [], [], network=False)
-    assert handled == [(1, 13), (2, 14), (3, 15), (4, 15), (5, 16), (6, 16), (7, 16), (8, 16), (9, 16)]
+    rights = [13, 14, 15, 15, 16, 16, 16, 16, 17, 17]
+    assert handled == list(enumerate(rights, 1))
+
+
+def test_sockets_of_others_are_nowhere_reached_by_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    resolve_unix = 1 << 16
+    handled: list[int] = []
+    allowed: list[int] = []
+
+    def ruleset(_: int, filesystem: int, *, network: bool) -> int:  # noqa: ARG001 - all that it is called with
+        handled.append(filesystem)
+        return os.open(tmp_path, os.O_RDONLY)
+
+    def allow(_: int, __: str, rights: int) -> None:
+        allowed.append(rights)
+
+    monkeypatch.setattr(landlock, "abi", lambda: 9)
+    monkeypatch.setattr(landlock, "_ruleset", ruleset)
+    monkeypatch.setattr(landlock, "_allow", allow)
+    monkeypatch.setattr(landlock, "_restrict", os.close)
+    landlock.restrict(["/"], [str(tmp_path)], ["/dev/null"], network=True, look=["/proc"])
+    assert [rights & resolve_unix for rights in handled] == [resolve_unix]
+    assert [rights & resolve_unix for rights in allowed] == [0, 0, 0, 0]
 
 
 def test_without_landlock_nothing_is_confined_in_silence(monkeypatch: pytest.MonkeyPatch):

@@ -16,13 +16,13 @@ _PATH_BENEATH = 1
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _MAKE_CHAR, _MAKE_BLOCK = 1 << 6, 1 << 11
-_TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
+_TRUNCATE, _IOCTL_DEV, _RESOLVE_UNIX = 1 << 14, 1 << 15, 1 << 16
 # By ABI: how many of the file system rights, in the order of their bits, that kernel knows.
-_KNOWN_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+_KNOWN_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16, 6: 16, 7: 16, 8: 16, 9: 17}
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
-_ALL = (1 << 16) - 1
-# A program makes no device nodes, and has no device whose ioctls it needs.
-_WRITE = _ALL & ~(_MAKE_CHAR | _MAKE_BLOCK | _IOCTL_DEV)
+_ALL = (1 << 17) - 1
+# A program makes no device nodes, has no device whose ioctls it needs, and reaches no Unix socket of anybody else's.
+_WRITE = _ALL & ~(_MAKE_CHAR | _MAKE_BLOCK | _IOCTL_DEV | _RESOLVE_UNIX)
 _FILE_ONLY = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _NETWORK_SINCE, _ALL_TCP = 4, 3
 _SCOPES_SINCE, _ALL_SCOPES = 6, 3  # abstract Unix sockets, signals
