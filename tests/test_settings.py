@@ -70,6 +70,9 @@ def test_an_empty_flag_puts_a_variable_back_to_its_default():
         ("NETWORK_ACCESS", "some", "none, full"),
         ("PASS_ENV", "A=1", "names of environment variables"),
         ("PASS_ENV", "A,,-", "names of environment variables"),
+        ("PASS_ENV", "API_KEY,PYTHONPATH", "do not begin with GLIBC_, LD_, PYTHON"),
+        ("PASS_ENV", "LD_PRELOAD", "do not begin with GLIBC_, LD_, PYTHON"),
+        ("PASS_ENV", "GLIBC_TUNABLES", "do not begin with GLIBC_, LD_, PYTHON"),
         ("VENVS_BASE_PATH", "~nobody-of-this-name/venvs", "home directory"),
     ],
 )

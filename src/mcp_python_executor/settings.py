@@ -89,6 +89,17 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
+# They change how bubblewrap and the warm interpreter start, before any wall stands: see ld.so(8) and python(1).
+_OF_LOADERS = ("GLIBC_", "LD_", "PYTHON")
+
+
+def _passed(text: str) -> tuple[str, ...]:
+    names = _names(text)
+    if any(name.startswith(_OF_LOADERS) for name in names):
+        raise ValueError(f"must be names that do not begin with {', '.join(_OF_LOADERS)}: those act outside the walls")
+    return names
+
+
 def _text(parse: Callable[[str], Any]) -> BeforeValidator:
     """Takes a person's text, or a path, through `parse`, and any other value as it is."""
     return BeforeValidator(lambda value: parse(str(value).strip()) if isinstance(value, str | Path) else value)
@@ -144,7 +155,7 @@ class Settings(BaseSettings):
     read_paths: _Paths = Field(
         default=(), description="host files and directories that programs may read, ':'-separated"
     )
-    pass_env: Annotated[tuple[str, ...], NoDecode, _text(_names)] = Field(
+    pass_env: Annotated[tuple[str, ...], NoDecode, _text(_passed)] = Field(
         default=(), description="names of the server's variables that programs get, comma-separated"
     )
     max_output_bytes: Annotated[int, _text(_whole(256))] = Field(
