@@ -1,8 +1,11 @@
 """What every test gets: leaks are failures, long suites are sampled, and uv's downloads are shared."""
 
+import ctypes
 import gc
 import os
 import random
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -75,6 +78,17 @@ def walls() -> Walls:
     if not found.strict:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(found.missing)
     return found
+
+
+@pytest.fixture
+def told_walls() -> dict[str, str]:
+    """What is to be told of bubblewrap and Landlock here: as they say it themselves, not as the product asks them."""
+    program = shutil.which("bwrap") or pytest.skip("bubblewrap is missing")
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    create_ruleset, ask_for_version = 444, 1  # landlock_create_ruleset(2)
+    abi = ctypes.CDLL(None).syscall(create_ruleset, None, ctypes.c_size_t(0), ask_for_version)
+    assert abi > 0
+    return {"bubblewrap": version, "landlock": f"ABI {abi}"}
 
 
 @pytest.fixture(autouse=True)

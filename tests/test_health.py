@@ -45,6 +45,14 @@ async def test_each_limit_is_told_with_its_value_and_what_holds_it(base: Path):
     assert "size of file systems in memory" in mechanisms["temporaryBytes"]
 
 
+async def test_the_versions_of_bubblewrap_and_landlock_are_told(base: Path, told_walls: dict[str, str]):
+    async with open_service(Settings(venvs_base_path=base)) as service:
+        isolation = (await service.health()).isolation
+    details = {wall["name"]: wall["detail"] for wall in isolation["walls"]}
+    assert {name: details[name] for name in told_walls} == told_walls
+    assert told_walls["landlock"] == f"ABI {isolation['landlockAbi']}"
+
+
 async def test_without_isolation_temporary_files_are_on_the_disk(base: Path):
     _, mechanisms = await told_limits(base, isolation=Isolation.NONE)
     assert "on the disk" in mechanisms["temporaryBytes"]

@@ -75,7 +75,7 @@ async def examine(
         python=platform.python_version(),
         uv=version("uv"),
         isolation=_isolation(settings, walls),
-        limits=_limits(settings, walls, cgroups),
+        limits=describe_limits(settings, walls, cgroups),
         executions={**_executions(runner), "memoryMb": await anyio.to_thread.run_sync(_memory_mb)},
         disk={"path": str(settings.venvs_base_path), "freeBytes": usage.free, "totalBytes": usage.total},
         venvs=[await _venv(venvs, venv, deep=bool(venv_name)) for venv in shown],
@@ -95,8 +95,8 @@ def _isolation(settings: Settings, walls: Walls) -> dict[str, Any]:
     }
 
 
-def _limits(settings: Settings, walls: Walls, cgroups: Cgroups) -> dict[str, Any]:
-    """The value of each limit by its name, and under `mechanisms` what holds it."""
+def describe_limits(settings: Settings, walls: Walls, cgroups: Cgroups) -> dict[str, Any]:
+    """The value of each limit by its name, and under `mechanisms` what holds it; units are in the names."""
     limits, confinement = settings.limits, walls.confinement
     own_temporary = settings.isolation is Isolation.STRICT and confinement is not None and confinement.namespaces
     watched = f"watched every {LOOK_SECONDS * 1000:.0f} ms over all processes of an execution, which is ended past it"

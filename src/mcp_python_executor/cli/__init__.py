@@ -141,7 +141,7 @@ def _define_venv(venv: _Parser) -> None:
 def _define_doctor(doctor: _Parser) -> None:
     doctor.usage = f"{PROGRAM} doctor [settings] [--json]"
     doctor.description = (
-        "Tell which walls this machine offers and how to get the others. "
+        "Tell which walls this machine offers and how to get the others, and what holds each limit. "
         "The exit status is 1 when ISOLATION=strict cannot be met."
     )
     doctor.set_defaults(command=_doctor)

@@ -2,12 +2,15 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 import anyio
 
 from mcp_python_executor.cli.terminal import open_terminal, say
 from mcp_python_executor.execution.cgroups import Cgroups, open_cgroups
+from mcp_python_executor.health import describe_limits
 from mcp_python_executor.sandbox.probe import Walls, probe
 from mcp_python_executor.settings import Isolation, Settings
 
@@ -18,14 +21,15 @@ _WITHOUT_NAMESPACES = (
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Shows which walls stand here; the exit status is 1 when they are too few for ISOLATION=strict."""
+    """Shows which walls stand here, and what holds each limit; the exit status is 1 when ISOLATION=strict fails."""
     settings = open_terminal(options)
     walls = anyio.run(probe, settings.venvs_base_path)
     with open_cgroups() as cgroups:
         bounds = {"heldBy": "cgroup" if cgroups.delegated else "watch", "missing": cgroups.missing}
+        limits = describe_limits(settings, walls, cgroups)
     if options.json:
         report = {"strict": walls.strict, "walls": [asdict(wall) for wall in walls.walls], "memoryAndProcesses": bounds}
-        say(json.dumps(report, indent=2))
+        say(json.dumps({**report, "limits": limits}, indent=2))
     else:
         for wall in walls.walls:
             say(f"{'ok     ' if wall.stands else 'MISSING'}  {wall.name}: {wall.detail}")
@@ -34,6 +38,9 @@ def doctor(options: argparse.Namespace) -> int:
         say("")
         say(_verdict(walls, settings))
         say(_bounds(cgroups))
+        say("")
+        for line in _limits(limits):
+            say(line)
     return 0 if walls.strict else 1
 
 
@@ -43,6 +50,12 @@ def _bounds(cgroups: Cgroups) -> str:
     return (
         f"Memory and processes of a run are held by a watch over all its processes, not by a cgroup: {cgroups.missing}."
     )
+
+
+def _limits(limits: dict[str, Any]) -> Iterator[str]:
+    yield "Limits, and what holds them:"
+    for name, mechanism in limits["mechanisms"].items():
+        yield f"  {name} {limits[name]:.0f}: {mechanism}"
 
 
 def _verdict(walls: Walls, settings: Settings) -> str:
