@@ -64,6 +64,9 @@ async def test_a_syntax_error_is_told_with_its_line(open_bench: OpenBench):
         result = await bench.run("x = 1\ny = = 2")
     assert result.error is not None
     assert (result.error.type, result.error.line) == ("SyntaxError", 2)
+    *_, line, caret, last = result.error.traceback.splitlines()
+    assert (line.strip(), caret.strip(), last) == ("y = = 2", "^", "SyntaxError: invalid syntax")
+    assert caret.index("^") == line.index("= 2")
 
 
 @pytest.mark.parametrize(
@@ -244,8 +247,12 @@ async def test_a_run_killed_by_a_signal_names_it(open_bench: OpenBench, isolatio
 async def test_executions_beyond_the_bound_wait_their_turn(open_bench: OpenBench):
     order: list[int] = []
 
+    heard: list[list[str]] = [[] for _ in range(5)]
+
     async def one(number: int) -> None:
-        result = await bench.run("import time\ntime.sleep(0.05)")
+        result = await bench.run(
+            "import time\ntime.sleep(0.05)", listener=lambda stream, text: heard[number].append(f"{stream}: {text}")
+        )
         assert result.status is Status.OK
         order.append(number)
 
@@ -254,6 +261,9 @@ async def test_executions_beyond_the_bound_wait_their_turn(open_bench: OpenBench
             tasks.start_soon(one, number)
             await anyio.lowlevel.checkpoint()
     assert order == [0, 1, 2, 3, 4]
+    for number in range(5):
+        places = [f"queue: 1 executions are running and {before} wait before this one\n" for before in range(number)]
+        assert heard[number] == places[::-1]
 
 
 async def until(condition: Callable[[], bool]) -> None:

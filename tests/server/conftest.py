@@ -2,12 +2,19 @@
 
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any, cast
 
+import jsonschema
 import pytest
-from mcp import Client, StdioServerParameters
+from mcp import Client, ClientSession, StdioServerParameters
+from mcp_types import CallToolResult
+
+from mcp_python_executor.server import render
+from mcp_python_executor.server.outputs import Output
+from mcp_python_executor.server.schema import schema_of
 
 StartServer = Callable[..., StdioServerParameters]
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
@@ -17,6 +24,43 @@ _PASSED_ON = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_DEFAULT_INDEX", "UV_CACHE_DIR", "HTTPS_PROXY", "NO_PROXY"),
     *("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"),
 )
+
+
+def closed(schema: Any) -> Any:
+    """`schema`, by which no object has a key that it does not name."""
+    if isinstance(schema, list):
+        return [closed(item) for item in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    entries = {key: closed(value) for key, value in cast("dict[str, Any]", schema).items()}
+    return {"additionalProperties": False, **entries} if "properties" in entries else entries
+
+
+@pytest.fixture(scope="session", autouse=True)
+def checked_results() -> Iterator[None]:
+    """Every result that a test renders, or a client gets, has the content that the tool's schema publishes.
+
+    The SDK's client checks it too, but not where a call failed, and lets other keys pass.
+    """
+    render_result, call_tool = render._result, ClientSession.call_tool  # pyright: ignore[reportPrivateUsage]
+
+    def rendered(text: str, output: Output, **rest: Any) -> CallToolResult:
+        result = render_result(text, output, **rest)
+        jsonschema.validate(result.structured_content, closed(schema_of(type(output))))
+        return result
+
+    async def called(session: ClientSession, name: str, *arguments: Any, **rest: Any) -> Any:
+        result = await call_tool(session, name, *arguments, **rest)
+        if result.structured_content is not None:
+            tools = (await session.list_tools()).tools
+            (schema,) = [tool.output_schema for tool in tools if tool.name == name]
+            jsonschema.validate(result.structured_content, closed(schema))
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(render, "_result", rendered)
+        patch.setattr(ClientSession, "call_tool", called)
+        yield
 
 
 @pytest.fixture(scope="session")

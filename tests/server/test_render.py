@@ -56,6 +56,23 @@ def test_a_lone_surrogate_is_replaced_wherever_it_is(given: Any, shown: Any):
             "1\nTraceback ...\nModuleNotFoundError: ...\nHint: install it",
         ),
         (result(Status.ERROR, exit_code=3), "The program exited with status 3."),
+        (result(stdout="1\n", duration_seconds=4.9, peak_memory_bytes=200 << 20), "1"),
+        (result(stdout="1\n", duration_seconds=12.34), "1\nIt took 12.3 s in environment 'default'."),
+        (
+            result(stdout="1\n", duration_seconds=5, peak_memory_bytes=300 << 20),
+            "1\nIt took 5.0 s and 300 MB of memory in environment 'default'.",
+        ),
+        (
+            result(stdout="1\n", skipped=["/w/pipe (a pipe)", "/w/link (a link)"]),
+            "1\nNot kept: /w/pipe (a pipe), /w/link (a link).",
+        ),
+        (
+            result(Status.KILLED, stdout="1\n", stdout_truncated=True, limit=LimitHit("output", 9)),
+            (
+                "1\nThe program was stopped at its output limit of 9 bytes.\n"
+                "stdout was cut in the middle; read_output(executionId='x1', source='stdout') has what was kept of it."
+            ),
+        ),
         (result(Status.KILLED, signal="SIGSEGV"), "The program was ended by SIGSEGV."),
         (
             result(

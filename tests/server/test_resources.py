@@ -23,6 +23,8 @@ CONTENTS = {
     "work/d.png": b"\x89PNG",
     "output/sub/e f.csv": b"1,2",
     "work/\udcff.txt": b"odd",
+    "work/g.log.1": b"a line",
+    "work/h.unknown": b"\xff\1",
 }
 
 
@@ -36,6 +38,8 @@ CONTENTS = {
         ("execution://ab-1/files/work/d.png", b"\x89PNG", "image/png"),
         ("execution://ab-1/files/output/sub/e%20f.csv", "1,2", "text/csv"),
         ("execution://ab-1/files/work/%FF.txt", "odd", "text/plain"),
+        ("execution://ab-1/files/work/g.log.1", "a line", "text/plain"),
+        ("execution://ab-1/files/work/h.unknown", b"\xff\1", "application/octet-stream"),
     ],
 )
 async def test_a_resource_has_the_content_that_its_uri_names(uri: str, content: str | bytes, mime_type: str):

@@ -1,5 +1,7 @@
 """What is told of the tools follows from the settings in force."""
 
+from pathlib import Path
+
 import pytest
 
 from mcp_python_executor.server import descriptions
@@ -42,6 +44,27 @@ def test_what_a_program_may_do_is_what_the_settings_open(
 )
 def test_execute_python_is_described_with_the_settings_in_force(variables: dict[str, str], told: str):
     assert told in descriptions.execute_python(settings_from(variables))
+
+
+def test_the_instructions_tell_the_places_and_limits_in_force(tmp_path: Path):
+    given = {
+        "OUTPUT_PATH": str(tmp_path / "out"),
+        "READ_PATHS": str(tmp_path / "data"),
+        "SCRIPT_ROOTS": str(tmp_path / "scripts"),
+        "EXECUTION_TIMEOUT_MS": "7000",
+    }
+    told = descriptions.instructions(settings_from(given))
+    assert f"under os.environ['OUTPUT_PATH']: it is {tmp_path}/out on" in told
+    assert f"of the user's files the program reads {tmp_path}/data and nothing else" in told
+    assert f"a script below {tmp_path}/scripts." in told
+    assert "Limits: 7 s, " in told
+    assert "no network" in told
+
+
+def test_without_isolation_the_instructions_say_so():
+    told = descriptions.instructions(settings_from({"ISOLATION": "none"}))
+    assert "the program reads whatever the user may read" in told
+    assert "no isolation" in told
 
 
 def test_the_instructions_name_the_default_environment():

@@ -185,6 +185,18 @@ class _Conduct:
         self.stop(self.limits.hit("output"))
 
 
+class _Waiting:
+    """A call that waits for its turn, and hears of its place."""
+
+    def __init__(self, listener: OutputListener | None) -> None:
+        self._listener = listener
+
+    def tell(self, running: int, before: int) -> None:
+        """So many executions are running, and so many wait before this one."""
+        if self._listener:
+            self._listener("queue", f"{running} executions are running and {before} wait before this one\n")
+
+
 class Runner:
     """Runs programs, so many at once, the others in order of arrival."""
 
@@ -192,6 +204,7 @@ class Runner:
         self._zygotes, self._tasks = zygotes, tasks
         self._limits = zygotes.engine.limits
         self._turns = anyio.CapacityLimiter(self._limits.concurrent)
+        self._waiting: list[_Waiting] = []
         self.records = Records()
         self.metrics = Metrics()
 
@@ -216,9 +229,7 @@ class Runner:
         """
         arrived = time.perf_counter()
         code = None if request.script else request.code
-        if listener and self.running >= self._limits.concurrent:
-            listener("queue", f"{self.running} executions are running and {self.queued} wait before this one\n")
-        async with self._turn(), self._zygotes.worker(surroundings, code) as (zygote, worker):
+        async with self._turn(listener), self._zygotes.worker(surroundings, code) as (zygote, worker):
             queued = time.perf_counter() - arrived
             conduct = _Conduct(self._zygotes.engine, zygote, worker, surroundings)
             try:
@@ -233,14 +244,27 @@ class Runner:
         return result
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncGenerator[None]:
+    async def _turn(self, listener: OutputListener | None) -> AsyncGenerator[None]:
         if self.queued >= self._limits.queued:
             raise Busy(
                 f"{self.queued} executions wait already, which is the limit; call again when some have ended, or let "
                 f"more run at once than MAX_CONCURRENT_EXECUTIONS={self._limits.concurrent}"
             )
-        async with self._turns:
+        waiting = _Waiting(listener)
+        self._waiting.append(waiting)
+        try:
+            if self.running >= self._limits.concurrent:
+                waiting.tell(self.running, len(self._waiting) - 1)
+            await self._turns.acquire_on_behalf_of(waiting)
+        finally:
+            place = self._waiting.index(waiting)
+            del self._waiting[place]
+            for before, other in enumerate(self._waiting[place:], place):
+                other.tell(self.running, before)
+        try:
             yield
+        finally:
+            self._turns.release_on_behalf_of(waiting)
 
     async def _result(self, request: ExecutionRequest, conduct: _Conduct, queued: float) -> ExecutionResult:
         worker = conduct.worker

@@ -10,19 +10,19 @@ def instructions(settings: Settings) -> str:
         "Environments start with the standard library and nothing else: add packages with install_packages. Every "
         f"tool without venvName means the environment {settings.default_venv_name!r}. Each execution is a new process: "
         "variables do not stay, so give a whole program each time. "
-        f"In a program, {_writing(settings)} {_limits(settings)}"
+        f"In a program, {_writing(settings)} Reading: {_reading(settings)} scriptPath names a script below "
+        f"{_roots(settings)}. {_limits(settings)}"
     )
 
 
 def execute_python(settings: Settings) -> str:
     """The description of execute_python."""
-    roots = ", ".join(str(root) for root in settings.script_roots)
     return f"""\
 Run a Python program and get what it printed, the value of its last expression, the error it raised and the files it \
 made.
 
-Give exactly one of code (a whole program) and scriptPath (the absolute path of a script below {roots}, run in its own \
-folder). Each execution is a new process: variables and imports do not stay from one call to the next.
+Give exactly one of code (a whole program) and scriptPath (the absolute path of a script below \
+{_roots(settings)}, run in its own folder). Each execution is a new process: variables and imports do not stay from one call to the next.
 
 - Packages: only the standard library is there until install_packages adds more; list_packages tells what is installed.
 - Input: the program reads inputData on standard input, one element a line. Without it input() raises EOFError at once.
@@ -32,6 +32,10 @@ folder). Each execution is a new process: variables and imports do not stay from
 - {_limits(settings)}
 
 A program that fails is a result: status, error with traceback, and what it printed until then."""
+
+
+def _roots(settings: Settings) -> str:
+    return ", ".join(map(str, settings.script_roots))
 
 
 def _writing(settings: Settings) -> str:

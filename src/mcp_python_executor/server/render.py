@@ -28,6 +28,10 @@ from mcp_python_executor.venvs.model import Change, Package, PackageReport, Venv
 # A larger picture costs a model more than it can see in it, and some hosts refuse the whole answer.
 _INLINE_PICTURE_BYTES = MEBIBYTE
 
+# Less than this nobody asks about.
+_LONG_SECONDS = 5
+_MUCH_BYTES = 256 * MEBIBYTE
+
 # More links than these a host hardly shows; the structured content has all.
 _LINKS = 20
 
@@ -163,9 +167,10 @@ def _limit(hit: LimitHit, *, stopped: bool) -> str:
 def _notes(result: ExecutionResult) -> Iterable[str]:
     for stream, cut in (("stdout", result.stdout_truncated), ("stderr", result.stderr_truncated)):
         if cut:
+            kept = "what was kept" if result.limit and result.limit.name == "output" else "all"
             yield (
                 f"{stream} was cut in the middle; read_output(executionId={result.execution_id!r}, source={stream!r}) "
-                "has all of it."
+                f"has {kept} of it."
             )
     for picture in result.pictures:
         if len(picture.data) > _INLINE_PICTURE_BYTES:
@@ -177,8 +182,20 @@ def _notes(result: ExecutionResult) -> Iterable[str]:
         yield from (f"- {file.path} ({_size(file.size)})" for file in result.files)
     if result.skipped:
         yield f"Not kept: {', '.join(result.skipped)}."
+    if took := _took(result):
+        yield f"It took {' and '.join(took)} in environment {result.venv_name!r}."
     if result.isolation == "none":
         yield "This ran without isolation (ISOLATION=none)."
+
+
+def _took(result: ExecutionResult) -> list[str]:
+    """Time and memory of a run, where they are much and no limit has told them."""
+    took: list[str] = []
+    if result.limit is None and result.duration_seconds >= _LONG_SECONDS:
+        took.append(f"{result.duration_seconds:.1f} s")
+    if result.limit is None and result.peak_memory_bytes >= _MUCH_BYTES:
+        took.append(f"{result.peak_memory_bytes / MEBIBYTE:.0f} MB of memory")
+    return took
 
 
 def _size(count: float) -> str:

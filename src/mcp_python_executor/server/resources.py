@@ -91,10 +91,11 @@ def _page_of(query: str) -> tuple[int | None, int | None]:
 
 
 def _mime_type(name: str) -> str:
-    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return mimetypes.guess_type(name)[0] or ""
 
 
 def _content(page: Page, mime_type: str) -> ReadResourceContents:
-    if page.is_text and mime_type.startswith(_TEXT_TYPES):
-        return ReadResourceContents(page.data.decode("utf-8", "replace"), mime_type)
-    return ReadResourceContents(page.data, mime_type)
+    """What no ending tells the type of is text where it reads as text."""
+    if page.is_text and (not mime_type or mime_type.startswith(_TEXT_TYPES)):
+        return ReadResourceContents(page.data.decode("utf-8", "replace"), mime_type or "text/plain")
+    return ReadResourceContents(page.data, mime_type or "application/octet-stream")
