@@ -73,10 +73,8 @@ WITHOUT: dict[str, frozenset[str]] = {
             "test_kernel.py::test_no_personality_of_old_is_taken",
             "test_kernel.py::test_tools_of_administration_do_nothing",
             "test_network.py::test_a_datagram_pair_reaches_no_socket_of_the_hosts",
-            "test_network.py::test_no_family_of_sockets_opens[inet6]",
-            "test_network.py::test_no_family_of_sockets_opens[inet]",
-            "test_network.py::test_no_family_of_sockets_opens[netlink]",
-            "test_network.py::test_no_family_of_sockets_opens[unix]",
+            "test_network.py::test_no_family_of_sockets_opens_but_connected_unix_pairs",
+            "test_network.py::test_with_the_network_open_only_internet_sockets_open",
             "test_network.py::test_with_the_network_open_still_no_unix_socket_of_the_hosts",
             "test_persistence.py::test_the_next_execution_does_not_find[keys]",
             "test_preloaded.py::test_no_socket_of_the_hosts_is_reached[full]",
@@ -108,18 +106,10 @@ UNDECIDED: dict[str, frozenset[str]] = {
     # It lists what bubblewrap shows, where some names are those of the host.
     "landlock": frozenset({"test_reading.py::test_names_of_files_are_not_listed[root]"}),
     "seccomp": frozenset(
-        {
-            *(
-                f"test_network.py::test_no_family_of_sockets_opens[{family}]"
-                for family in ("alg", "bluetooth", "packet", "vsock")
-            ),
-            *(
-                f"test_privileges.py::test_a_call_that_no_program_needs_is_refused[{name}]"
-                for name in (
-                    *("bpf", "finit_module", "init_module", "io_uring_setup", "iopl", "kexec_load"),
-                    *("open_by_handle_at", "perf_event_open", "userfaultfd"),
-                )
-            ),
-        }
+        f"test_privileges.py::test_a_call_that_no_program_needs_is_refused[{name}]"
+        for name in (
+            *("bpf", "finit_module", "init_module", "io_uring_setup", "iopl", "kexec_load"),
+            *("open_by_handle_at", "perf_event_open", "userfaultfd"),
+        )
     ),
 }
