@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from functools import cache
 
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 
@@ -10,7 +11,7 @@ def run(program: bytes, architecture: int, number: int, arguments: Sequence[int]
     """The verdict of `program` on the call: see struct seccomp_data in seccomp(2)."""
     padded = [*arguments, *[0] * (6 - len(arguments))]
     data = struct.pack("=IIQ6Q", number, architecture, 0, *padded)
-    instructions = list(struct.iter_unpack("HBBI", program))
+    instructions = _unpacked(program)
     place, accumulator = 0, 0
     while True:
         code, if_true, if_false, value = instructions[place]
@@ -30,3 +31,8 @@ def run(program: bytes, architecture: int, number: int, arguments: Sequence[int]
             0x45: bool(accumulator & value),
         }[code]
         place += if_true if holds else if_false
+
+
+@cache
+def _unpacked(program: bytes) -> list[tuple[int, int, int, int]]:
+    return list(struct.iter_unpack("HBBI", program))

@@ -74,11 +74,11 @@ def test_the_x32_table_kills():
     assert bpf.run(program, ARCHITECTURES["x86_64"], 0x40000000) == bpf.KILL
 
 
-@pytest.mark.parametrize("family", [1, 2, 10, 16, 17, 31, 38, 40])
-def test_sockets_open_only_with_the_network_and_only_for_the_internet(machine: str, family: int):
-    assert verdict(machine, "socket", family) == bpf.ERRNO | errno.EACCES
-    allowed = verdict(machine, "socket", family, network=True) == bpf.ALLOW
-    assert allowed == (family in (2, 10))
+def test_sockets_open_only_with_the_network_and_only_for_the_internet(machine: str):
+    for family in range(64):  # AF_MAX is below
+        assert verdict(machine, "socket", family) == bpf.ERRNO | errno.EACCES
+        opens = verdict(machine, "socket", family, network=True)
+        assert opens == (bpf.ALLOW if family in (2, 10) else bpf.ERRNO | errno.EACCES), family
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,10 @@ def test_no_file_gets_a_set_id_bit(machine: str, name: str, index: int):
 )
 def test_a_pair_of_sockets_reaches_nobody_else(machine: str, kind: int, allowed: bool):
     assert (verdict(machine, "socketpair", 1, kind) == bpf.ALLOW) == allowed
+    for family in range(64):
+        for network in (False, True):
+            told = verdict(machine, "socketpair", family, kind, network=network)
+            assert told == (bpf.ALLOW if allowed and family == 1 else bpf.ERRNO | errno.EACCES), family
 
 
 @pytest.mark.parametrize("name", ["bind", "connect", "listen", "accept4"])
@@ -154,6 +158,83 @@ def test_without_mounts_all_else_is_decided_as_with_them(machine: str):
         name for name in syscalls.numbers(machine) if verdict(machine, name, mounts=False) != verdict(machine, name)
     }
     assert changed <= set(seccomp.unmounted_checks())
+
+
+# PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_GET_TIMING, PR_SET_TIMING, PR_SET_NAME, PR_GET_NAME,
+# PR_GET_SECCOMP, PR_SET_SECCOMP, PR_CAPBSET_READ, PR_GET_SECUREBITS, PR_SET_TIMERSLACK, PR_GET_TIMERSLACK,
+# PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_SET_THP_DISABLE,
+# PR_GET_THP_DISABLE, PR_SET_VMA
+PRCTLS = {1, 2, 3, 13, 14, 15, 16, 21, 22, 23, 27, 29, 30, 36, 37, 38, 39, 41, 42, 0x53564D41}
+PRCTLS_REFUSED = {
+    "PR_SET_DUMPABLE": 4,
+    "PR_SET_KEEPCAPS": 8,
+    "PR_CAPBSET_DROP": 24,
+    "PR_SET_TSC": 26,
+    "PR_SET_SECUREBITS": 28,
+    "PR_MCE_KILL": 33,
+    "PR_SET_MM": 35,
+    "PR_CAP_AMBIENT": 47,
+    "PR_SET_SPECULATION_CTRL": 53,
+    "PR_SET_IO_FLUSHER": 57,
+    "PR_SET_SYSCALL_USER_DISPATCH": 59,
+    "PR_SCHED_CORE": 62,
+    "PR_SET_PTRACER": 0x59616D61,
+}
+
+
+def test_a_program_changes_of_itself_only_what_harms_nobody(machine: str):
+    for option in {*range(100), *PRCTLS, *PRCTLS_REFUSED.values(), 0xFFFFFFFF}:
+        told = verdict(machine, "prctl", option)
+        assert told == (bpf.ALLOW if option in PRCTLS else bpf.ERRNO | errno.EPERM), option
+        assert verdict(machine, "prctl", option, mounts=False) == told
+
+
+@pytest.mark.parametrize("option", PRCTLS_REFUSED)
+def test_what_would_weaken_a_program_or_its_walls_is_refused_by_name(machine: str, option: str):
+    assert verdict(machine, "prctl", PRCTLS_REFUSED[option]) == bpf.ERRNO | errno.EPERM
+
+
+def test_a_personality_is_asked_for_and_not_taken(machine: str):
+    for persona in (0, 0xFFFFFFFF):
+        assert verdict(machine, "personality", persona) == bpf.ALLOW
+    # PER_LINUX32, and each bit: ADDR_NO_RANDOMIZE, READ_IMPLIES_EXEC, MMAP_PAGE_ZERO, ...
+    for persona in (8, 0x7FFFFFFF, *(1 << bit for bit in range(32))):
+        assert verdict(machine, "personality", persona) == bpf.ERRNO | errno.EPERM
+
+
+def test_a_file_is_not_held_up_and_a_directory_is_not_watched(machine: str):
+    lease, notify = 1024, 1026
+    # F_DUPFD to F_GETOWNER_UIDS, then F_SETLEASE to F_SEAL_GET; F_DUPFD_CLOEXEC and F_SETPIPE_SZ are among them.
+    for command in (*range(18), *range(36, 42), *range(1024, 1041)):
+        told = verdict(machine, "fcntl", 0, command)
+        assert told == (bpf.ERRNO | errno.EPERM if command in (lease, notify) else bpf.ALLOW), command
+
+
+def test_disk_is_taken_by_writing_alone(machine: str):
+    for mode in (0, 1, 2, 0x10):  # FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE
+        assert verdict(machine, "fallocate", 0, mode) == bpf.ERRNO | errno.EOPNOTSUPP
+    for name in ("ftruncate", "pwrite64", "copy_file_range"):
+        assert verdict(machine, name) == bpf.ALLOW
+
+
+@pytest.mark.parametrize("mounts", [True, False])
+@pytest.mark.parametrize("zygote", [True, False])
+@pytest.mark.parametrize("network", [True, False])
+def test_both_machines_have_the_same_verdicts(network: bool, zygote: bool, mounts: bool):
+    one, other = (syscalls.numbers(machine) for machine in ARCHITECTURES)
+    assert len(one.keys() & other.keys()) > 300
+    edges = (0, 1, 2, 5, 17, 38, 77, 1024, 0o4755, 0x5412, 0x80001, 0x10000000, 0xFFFFFFFF)
+    samples = [*([edge] * 6 for edge in edges), *([0, edge] for edge in edges)]
+    programs = {
+        machine: seccomp.program(machine, network=network, zygote=zygote, mounts=mounts) for machine in ARCHITECTURES
+    }
+    for name in one.keys() & other.keys():
+        for arguments in samples:
+            verdicts = {
+                bpf.run(programs[machine], ARCHITECTURES[machine], numbers[name], arguments)
+                for machine, numbers in zip(ARCHITECTURES, (one, other), strict=True)
+            }
+            assert len(verdicts) == 1, (name, arguments)
 
 
 @pytest.mark.parametrize(

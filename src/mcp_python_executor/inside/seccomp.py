@@ -148,6 +148,17 @@ def _policies() -> list[Instruction]:
     return _only(1, (_SCHED_OTHER, _SCHED_BATCH), errno.EPERM, mask=0xFFFFFFFF & ~_SCHED_RESET_ON_FORK)
 
 
+def _pairs() -> list[Instruction]:
+    """Unix sockets that stay with each other: a datagram socket of a pair can send to any path.
+
+    TIPC, where a kernel has it, makes pairs too.
+    """
+    return [
+        *_when({0: _AF_UNIX}, errno.EACCES)[:-1],
+        *_only(1, (_SOCK_STREAM, _SOCK_SEQPACKET), errno.EACCES, mask=_SOCK_TYPE),
+    ]
+
+
 def unmounted_checks() -> dict[str, list[Instruction]]:
     """What stands in for mounts and namespaces of the run's own, by the call's name."""
     itself = {0: 0}
@@ -174,8 +185,7 @@ def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
     families = (_AF_INET, _AF_INET6) if network else ()
     checks = {
         "socket": _only(0, families, errno.EACCES),
-        # A datagram socket of a pair can send to any path; these two stay with each other.
-        "socketpair": _only(1, (_SOCK_STREAM, _SOCK_SEQPACKET), errno.EACCES, mask=_SOCK_TYPE),
+        "socketpair": _pairs(),
         "ioctl": _never(1, _IOCTLS_REFUSED, errno.EPERM),
         "fcntl": _never(1, _FCNTLS_REFUSED, errno.EPERM),
         "personality": _only(0, (0, _PERSONALITY_QUERY), errno.EPERM),
