@@ -34,6 +34,9 @@ _PRELUDE = """
 import ctypes, mmap, os, re, resource, signal, socket, sys, tempfile, threading, time
 def stay():
     while True: time.sleep(60)
+def leave_to(work):  # ends the first thread of the process alone
+    threading.Thread(target=work).start()
+    ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
 """
 
 
@@ -119,6 +122,8 @@ MEMORY = {
     "many threads": "held = []\n"
     "def fill():\n    held.append(b'x' * (10 << 20))\n    stay()\n"
     "for _ in range(30): threading.Thread(target=fill).start()",
+    "a thread that outlives the first": "held = []\n"
+    "def fill():\n    while True: held.append(b'x' * 100_000)\nleave_to(fill)",
     "a program of its own": "import subprocess\n"
     "subprocess.run([sys.executable, '-c', 'held = b\"x\" * (300 << 20)\\nwhile True: pass'])",
 }
@@ -172,6 +177,8 @@ PROCESSES = {
     "threads": "while True: threading.Thread(target=stay).start()",
     "threads of processes": "while True:\n    if os.fork() == 0:\n"
     "        while True: threading.Thread(target=stay).start()",
+    "threads of a thread that outlives the first": "def start():\n"
+    "    while True: threading.Thread(target=stay).start()\nleave_to(start)",
     "processes that are not waited for": "while True:\n    if os.fork() == 0: os._exit(0)",
 }
 
@@ -284,6 +291,9 @@ DISK = {
     "the same file again": "while True:\n    with open(place + '/same', 'wb') as file:\n"
     "        file.write(b'x' * (1 << 20))\n"
     "        os.fsync(file.fileno())",
+    "a thread that outlives the first": "def fill():\n    while True:\n"
+    "        with open(place + '/same', 'wb') as file:\n            file.write(b'x' * (1 << 20))\n"
+    "            os.fsync(file.fileno())\nleave_to(fill)",
     "files that are removed while open": "held = []\nwhile True:\n"
     "    held.append(open(place + '/gone', 'wb', buffering=0))\n"
     "    os.remove(place + '/gone')\n    held[-1].write(b'x' * (7 << 20))",
@@ -302,6 +312,7 @@ async def test_the_disk(open_bench: OpenBench, tmp_path: Path, what: str, place:
 PROCESSOR = {
     "a loop": "while True: pass",
     "threads": "def burn():\n    while True: pass\nfor _ in range(4): threading.Thread(target=burn).start()",
+    "a thread that outlives the first": "def burn():\n    while True: pass\nleave_to(burn)",
     "processes": "for _ in range(4):\n    if os.fork() == 0: break\nwhile True: pass",
     "short processes": "while True:\n    if os.fork() == 0:\n        for _ in range(10**5): pass\n"
     "        os._exit(0)\n    os.wait()",

@@ -88,7 +88,7 @@ class Tree:
         return found, tasks
 
     def _memory(self, found: Iterable[int]) -> int:
-        statuses = {pid: _fields(f"{pid}/status") for pid in found}
+        statuses = dict(map(_status, found))
         files = sum(_of_tmpfs(self._roots[-1], path) for path in self._temporary if self._roots)
         own = files + 1024 * sum(_sum(status, _ITS_OWN) for status in statuses.values())
         at_most = own + 1024 * sum(_sum(status, _RESIDENT) for status in statuses.values())
@@ -140,6 +140,19 @@ def _read(path: str) -> bytes:
 
 def _fields(path: str) -> dict[bytes, int]:
     return _parsed(_read(path))
+
+
+def _status(pid: int) -> tuple[int, dict[bytes, int]]:
+    """What is told of a process's memory, and the task by which the kernel tells it.
+
+    Where the first thread has ended and others go on, that is one of these: of the first nothing is told any more.
+    """
+    fields: dict[bytes, int] = {}
+    for task in (pid, *(int(thread) for thread in _threads(pid) if int(thread) != pid)):
+        fields = _fields(f"{task}/status")
+        if _RESIDENT[0] in fields:
+            return task, fields
+    return pid, fields
 
 
 def _parsed(text: bytes) -> dict[bytes, int]:
