@@ -16,12 +16,10 @@ _DISPLAY = """
 class Shown:
     pictures, left_out = [], 0
     def __init__(self, directory): pass
+    def listen(self): pass
     def display(self, *objects, **options): pass
     def take_figures(self): pass
     def text(self, value): return None
-"""
-_FIGURES = """
-def when_shown(take): pass
 """
 
 
@@ -30,7 +28,6 @@ def _take_out(directory: Path) -> None:
     inside = directory / probe.INSIDE.name
     shutil.copytree(probe.INSIDE, inside)
     (inside / "display.py").write_text(_DISPLAY)
-    (inside / "figures.py").write_text(_FIGURES)
     probe.INSIDE = inside  # whoever imports it from now on
 
     from mcp_python_executor.execution.artifacts import Found

@@ -25,6 +25,10 @@ def test_a_module_that_nobody_knows_may_have_a_package_of_its_name():
     )
 
 
+def test_display_is_a_built_in():
+    assert "built-in" in hint(error("ModuleNotFoundError", name="IPython"), "v")
+
+
 @pytest.mark.parametrize("module", ["numpy.foo", "google", "google.cloud"])
 def test_what_no_package_of_that_name_brings_has_no_hint(module: str):
     assert hint(error("ModuleNotFoundError", name=module), "v") == ""

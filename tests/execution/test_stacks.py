@@ -33,13 +33,37 @@ def test_a_stack_reads_like_a_traceback_without_frames_of_libraries():
     )
 
 
-@pytest.mark.parametrize("text", ["", "garbage", dump(("/env/x.py", 1, "f")), dump((str(stacks.INSIDE / "x"), 1, "f"))])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "garbage",
+        f'  File "{PROGRAM}", line {"9" * 5000} in f',
+        dump(("/env/x.py", 1, "f")),
+        dump((str(stacks.INSIDE / "x"), 1, "f")),
+    ],
+)
 def test_a_stack_without_frames_of_the_users_tells_nothing(text: str):
     assert stacks.as_error(text, PROGRAM, [], [Path("/env")]) is None
 
 
+def test_tasks_that_wait_are_told_after_the_thread():
+    text = dump(("/usr/lib/asyncio/runners.py", 9, "run"), (str(PROGRAM), 4, "<module>"))
+    text += "Task 'Task-1' (most recent call first):\n"
+    text += f'  File "/usr/lib/t.py", line 1 in sleep\n  File "{PROGRAM}", line 2 in f\n'
+    error = stacks.as_error(text, PROGRAM, ["async def f():", "    await s()", "", "run(f())"], [Path("/usr/lib")])
+    assert error
+    assert (error.message, error.line) == ("stopped in f", 2)
+    assert error.traceback.splitlines()[2:] == [
+        "    run(f())",
+        "Task 'Task-1' where it waited (most recent call last):",
+        f'  File "{PROGRAM}", line 2, in f',
+        "    await s()",
+    ]
+
+
 def test_a_line_that_the_program_has_not_has_no_source():
-    error = stacks.as_error(dump((str(PROGRAM), 10**9, "f"), ("/etc/passwd", 1, "g")), PROGRAM, ["x"], [])
+    error = stacks.as_error(dump((str(PROGRAM), 10**8, "f"), ("/etc/passwd", 1, "g")), PROGRAM, ["x"], [])
     assert error
     assert error.line is None
     assert "    " not in error.traceback
@@ -60,6 +84,28 @@ async def test_a_program_that_is_stopped_tells_where_it_was(open_bench: OpenBenc
     assert result.error.traceback.splitlines()[-2].endswith(f"line {result.error.line}, in busy")
     assert result.error.traceback.splitlines()[2] == "    busy()"
     assert "inside" not in result.error.traceback
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("walls")
+@pytest.mark.parametrize("start", ["await main()", "asyncio.run(main())"])
+async def test_coroutines_tell_where_they_wait(open_bench: OpenBench, isolation: str, start: str):
+    code = f"""
+import asyncio
+async def fetch():
+    await asyncio.sleep(9)
+async def main():
+    await asyncio.gather(fetch(), fetch())
+{start}
+"""
+    async with open_bench(isolation=isolation, limits=Limits(wall_seconds=0.7)) as bench:
+        result = await bench.run(code)
+    assert result.status is Status.TIMEOUT
+    assert result.error
+    told = result.error.traceback
+    assert told.count("in fetch\n    await asyncio.sleep(9)\n") == 2
+    assert "in main\n    await asyncio.gather(fetch(), fetch())\n" in told
+    assert "asyncio/" not in told
 
 
 @pytest.mark.anyio

@@ -23,7 +23,7 @@ def test_a_program_gets_its_environments_own_path_first():
 def test_nothing_of_the_servers_environment_passes_but_what_is_named():
     told = environment(Settings(pass_env=("API_KEY", "MISSING")), API_KEY="k", OTHER="s", HTTPS_PROXY="p")
     assert told["API_KEY"] == "k"
-    assert set(told) == {"PATH", "VIRTUAL_ENV", "LANG", "TZ", "API_KEY"}
+    assert set(told) == {"PATH", "VIRTUAL_ENV", "LANG", "MPLBACKEND", "TZ", "API_KEY"}
 
 
 def test_proxies_and_certificates_come_with_the_network_alone():

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 def showing_interpreter(tmp_path_factory: pytest.TempPathFactory) -> Interpreter:
     """An environment with what people look at values of."""
     directory = tmp_path_factory.mktemp("environments") / "showing"
-    packages = ("matplotlib", "pandas", "polars", "pillow", "sympy", "plotly", "altair")
+    packages = ("matplotlib", "pandas", "polars", "pillow", "sympy", "plotly", "altair", "ipython")
     return make_interpreter(directory, *packages)
 
 
@@ -105,6 +105,85 @@ figure
     result = await run(bench, code)
     assert [size(picture.data)[0] for picture in result.pictures] == [200, 300, 400, 600, 500]
     assert (result.stdout, result.result) == ("", None)
+
+
+async def test_there_is_no_window_to_draw_in(bench: Bench):
+    code = """
+import matplotlib.pyplot as plt
+print(plt.get_backend())
+plt.figure(figsize=(2, 1)).show()
+plt.figure(figsize=(3, 1))
+plt.show(block=True)
+plt.get_fignums()
+"""
+    result = await run(bench, code)
+    assert (result.stdout.lower(), result.result) == ("agg\n", "[]")
+    assert [size(picture.data)[0] for picture in result.pictures] == [200, 300]
+
+
+async def test_a_figure_that_is_saved_is_shown_once(bench: Bench):
+    code = """
+import io, os
+import matplotlib.pyplot as plt
+from PIL import Image
+out = os.environ["OUTPUT_PATH"]
+for width in (2, 3, 4, 5, 6):
+    figure = plt.figure(figsize=(width, 1))
+    if width == 2:
+        figure.savefig(os.path.join(out, "a.png"))
+    if width == 3:
+        figure.savefig(os.path.join(out, "b.png"), bbox_inches="tight")
+        plt.title("changed since")
+    if width == 4:
+        figure.savefig(io.BytesIO())
+    if width == 5:
+        figure.savefig("/tmp/elsewhere.png")
+Image.new("RGB", (70, 70)).save(os.path.join(out, "c.png"))
+"""
+    result = await run(bench, code)
+    widths = [size(picture.data)[0] for picture in result.pictures]
+    assert widths[:4] == [300, 400, 500, 600]
+    assert [widths[4], widths[6]] == [200, 70]
+    assert [file.path.name for file in result.files] == ["a.png", "b.png", "c.png"]
+
+
+async def test_an_image_too_large_is_drawn_smaller(bench: Bench):
+    code = "import os\nfrom PIL import Image\nImage.frombytes('RGB', (1500, 1000), os.urandom(4_500_000))"
+    result = await run(bench, code)
+    (picture,) = result.pictures
+    assert len(picture.data) <= 1 << 20
+    width, height = size(picture.data)
+    assert 300 < width < 1500
+    assert abs(width / height - 1.5) < 0.01
+
+
+async def test_what_shows_itself_in_a_window_or_a_browser_is_shown(bench: Bench):
+    code = """
+import altair, pandas
+import plotly.graph_objects as go
+from PIL import Image
+go.Figure(go.Scatter(y=[1, 2, 3])).show()
+altair.Chart(pandas.DataFrame({"x": [1], "y": [2]})).mark_bar().encode(x="x", y="y").show()
+Image.new("RGB", (30, 20)).show()
+"""
+    result = await run(bench, code)
+    assert [file.path.name for file in result.files] == ["display-1.html", "display-2.html"]
+    assert [size(picture.data) for picture in result.pictures] == [(30, 20)]
+
+
+async def test_the_display_of_ipython_is_ours(bench: Bench):
+    code = "from IPython.display import display, HTML\ndisplay(HTML('<b>bold</b>'))\ndisplay(5)"
+    result = await run(bench, code)
+    assert result.stdout.endswith("5\n")
+    assert [file.path.read_text() for file in result.files] == ["<b>bold</b>"]
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [("5;", None), ("'é' ;  # muted", None), ("5  # not; muted", "5"), ("print(1); 5", "5"), ("(1,\n 2);", None)],
+)
+async def test_a_semicolon_mutes_the_last_value(bench: Bench, code: str, shown: str | None):
+    assert (await run(bench, code)).result == shown
 
 
 async def test_a_figure_too_large_is_drawn_smaller(bench: Bench):

@@ -127,6 +127,8 @@ def _missing_module(module: str, venv_name: str, script: Path | None) -> str:
     package = _DISTRIBUTIONS.get(module, "")
     if package:
         return f"install it with install_packages(packages={[package]!r}, venvName={venv_name!r})"
+    if module == "IPython":
+        return "display(...) is a built-in here, as in a notebook; leave the import out"
     if "." in module or module in sys.stdlib_module_names or module in _SHARED_NAMES:
         return ""  # no package brings it
     if script and (_is_there(script.parent / module) or _is_there(script.with_name(f"{module}.py"))):

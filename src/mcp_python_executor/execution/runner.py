@@ -59,7 +59,7 @@ class _Conduct:
         self.zygote, self.worker, self.limits = zygote, worker, limits
         self.strict = engine.confinement.strict
         self.network = surroundings.policy.network or not self.strict
-        self.libraries = (surroundings.interpreter.prefix, surroundings.interpreter.base_prefix)
+        self.libraries = (surroundings.interpreter.prefix, surroundings.interpreter.base_prefix / "lib")
         self.roots = {"work": worker.work, "output": surroundings.output or worker.output}
         self.visible = (*self.roots.values(), *surroundings.policy.read, *surroundings.policy.write)
         self.began_ns = time.time_ns()
@@ -277,6 +277,7 @@ class Runner:
         error = await self._error(request, conduct)
         found = await self._find_files(conduct)
         self._keep(conduct, found)
+        drawn = conduct.report.images
         return ExecutionResult(
             execution_id=worker.id,
             venv_name=request.venv_name,
@@ -291,7 +292,7 @@ class Runner:
             result=conduct.report.result,
             files=found.artifacts,
             skipped=found.skipped,
-            pictures=conduct.report.images or found.pictures,  # most files show what was drawn
+            pictures=[*drawn, *(picture for picture in found.pictures if picture not in drawn)],
             pictures_left_out=conduct.report.pictures_left_out,
             limit=conduct.limit or conduct.refused_by(exit_.signal),
             isolation="strict" if self._zygotes.engine.confinement.strict else "none",

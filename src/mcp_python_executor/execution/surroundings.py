@@ -65,6 +65,7 @@ def _environment(settings: Settings, interpreter: Interpreter, environment: Mapp
         "PATH": f"{interpreter.prefix / 'bin'}:{_SYSTEM_PATH}",
         "VIRTUAL_ENV": str(interpreter.prefix),
         "LANG": "C.UTF-8",
+        "MPLBACKEND": "agg",  # no window to draw in, whatever toolkit is installed
         "TZ": environment.get("TZ") or _time_zone(),
         **{name: environment[name] for name in passed if name in environment},
     }

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
+import io
 import json
+import math
 import os
 import re
 import sys
 
-from . import figures
+from . import figures, hooks
 from .text import plain
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any
 
 # A model reads no more, and a server holds no more.
@@ -37,6 +41,13 @@ _IN_FILES = {"text/html": "html", "image/svg+xml": "svg"}
 _CHARTS = re.compile(r"application/vnd\.[\w.+-]*json")
 # Libraries whose charts have no other form outside a notebook.
 _CHART_LIBRARIES = frozenset({"altair", "plotly"})
+# Classes whose `show` wants a window or a browser.
+_SHOWING = {
+    "PIL.Image": "Image",
+    "altair.vegalite.v5.api": "TopLevelMixin",
+    "altair.vegalite.v6.api": "TopLevelMixin",
+    "plotly.basedatatypes": "BaseFigure",
+}
 _SAYS_NOTHING = re.compile(r"<[\w.]+ object(?: at 0x[0-9a-f]+)?>|alt\.\w+\(\.\.\.\)|Figure\(\{.*", re.DOTALL)
 _WIDE = 1000
 # Of pandas: what it has where there is no terminal, and what it shows in a notebook.
@@ -50,7 +61,34 @@ class Shown:
         self.pictures: list[str] = []
         self.left_out = 0
         self._directory = directory
+        self._places = tuple(place + os.sep for place in (directory, os.environ.get("OUTPUT_PATH", directory)))
         self._files = 0
+
+    def listen(self) -> None:
+        """Has what libraries call showing shown here."""
+        hooks.when_imported(
+            {
+                **{module: functools.partial(self._replace_show, name) for module, name in _SHOWING.items()},
+                **figures.hooks(self),
+                "IPython.core.display_functions": self._replace_display,
+            }
+        )
+
+    def show_method(self) -> Any:
+        """A method `show` for a class, whose objects want to be seen by it."""
+
+        def show(value: object, *_args: Any, **_options: Any) -> None:
+            self.display(value)
+
+        return show
+
+    def _replace_show(self, name: str, module: ModuleType) -> None:
+        kind = getattr(module, name, None)
+        if kind is not None:
+            kind.show = self.show_method()
+
+    def _replace_display(self, module: ModuleType) -> None:
+        module.display = self.display  # type: ignore[attr-defined]
 
     def display(self, *objects: object, **_options: Any) -> None:
         """The built-in `display`, as notebooks have it: text goes to standard output, pictures to the result."""
@@ -62,18 +100,23 @@ class Shown:
     def take_figures(self) -> None:
         """Draws the figures that are open, and closes them."""
         for figure in figures.left_open():
+            self._take(figure)
+
+    def _take(self, figure: Any) -> None:
+        if not figures.is_shown_as_file(figure, self._places):
             self._add(figures.picture(figure) if len(self.pictures) < _PICTURES else "")
+        figures.close(figure)
 
     def text(self, value: object) -> str | None:
         """A value as text, its picture or file put aside; None where the picture is all of it."""
         if figures.is_figure(value):
-            self._add(figures.picture(value))
+            self._take(value)
             return None
         text = plain(_repr(value), _VALUE_CHARACTERS)
         forms = _Forms(value)
-        picture = forms.get("image/png") or forms.get("image/jpeg")
+        picture = _drawn(value) or forms.get("image/png") or forms.get("image/jpeg")
         if picture:
-            self._add(_base64(picture))
+            self._add(_smaller(value, _base64(picture)))
         elif not any(hasattr(type(value), name) for name in _TABLES):
             self._write(value, forms)
         if _SAYS_NOTHING.fullmatch(text):
@@ -141,6 +184,33 @@ def _repr(value: object) -> str:
     ]
     with pandas.option_context(*options) if options else contextlib.nullcontext():
         return repr(value)
+
+
+def _drawn(image: Any) -> bytes:
+    """An image of Pillow's as the very PNG that it would be saved as, so that the one in a file is known again."""
+    file = io.BytesIO()
+    if _is_image(image):
+        with contextlib.suppress(Exception):  # no mode that PNG has
+            image.save(file, "PNG")
+            return file.getvalue()
+    return b""
+
+
+def _is_image(value: object) -> bool:
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(value, module.Image)
+
+
+def _smaller(image: Any, picture: str) -> str:
+    """The picture of an image, drawn with fewer dots where it is too large and the image is Pillow's."""
+    most = figures.MOST_BYTES * 4 // 3  # in base64
+    for _ in range(figures.ATTEMPTS):
+        if len(picture) <= most or not _is_image(image):
+            break
+        share = figures.FEWER * math.sqrt(most / len(picture))
+        image = image.resize([max(1, int(side * share)) for side in image.size])
+        picture = _base64(_drawn(image))
+    return picture
 
 
 def _base64(data: Any) -> str:

@@ -71,7 +71,8 @@ def _chain(told: traceback.TracebackException) -> Iterator[traceback.TracebackEx
 
 def _is_own(filename: str) -> bool:
     """Whether it is the user's code, and none of the environment, the interpreter or us."""
-    return not filename.startswith(("<frozen", sys.prefix + os.sep, sys.base_prefix + os.sep, _HERE + os.sep))
+    libraries = (sys.prefix, os.path.join(sys.base_prefix, "lib"), _HERE)
+    return not filename.startswith(("<frozen", *(place + os.sep for place in libraries)))
 
 
 def _message(error: BaseException) -> str:

@@ -4,67 +4,86 @@ from __future__ import annotations
 
 import base64
 import functools
-import importlib.machinery
 import io
 import math
+import os
 import sys
+import weakref
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import ModuleType
     from typing import Any
 
+    from .display import Shown
+    from .hooks import Hook
+
+MOST_BYTES = 1 << 20
+"""More costs a model more than it sees in it: a larger picture is drawn again, with fewer dots."""
+
+FEWER = 0.9
+"""How much fewer dots than the bytes would allow are drawn then."""
+
+ATTEMPTS = 3
+"""How often."""
+
 _PYPLOT = "matplotlib.pyplot"
-# More costs a model more than it sees in it: a larger picture is drawn again, with fewer dots.
-_MOST_BYTES = 1 << 20
 _MOST_DOTS = 2000
-_ATTEMPTS = 3
-_FEWER = 0.9
+# Image files that a result shows by themselves: see `artifacts` in the server.
+_SHOWN_FILES = (".png", ".jpg", ".jpeg")
+_SHOWN_FILE_BYTES = 256 * 1024
+
+# The file that holds a figure as it is now.
+_files: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
-def when_shown(take: Callable[[], None]) -> None:
-    """Has `pyplot.show` call `take`, also where the program has yet to import it.
+def hooks(shown: Shown) -> dict[str, Hook]:
+    """`show` shows; a figure that is saved, and not changed since, is shown by its file.
 
-    Without a display matplotlib draws with Agg, whose own `show` does nothing.
+    Agg, which a run's environment asks for, has nowhere to show one, and would say so.
     """
+
+    def replace_show(pyplot: ModuleType) -> None:
+        @functools.wraps(pyplot.show)
+        def show(*_args: Any, **_options: Any) -> None:
+            shown.take_figures()
+
+        pyplot.show = show  # type: ignore[attr-defined]
+
+    def watch(module: ModuleType) -> None:
+        save = module.Figure.savefig
+
+        @functools.wraps(save)
+        def savefig(figure: Any, fname: Any, *args: Any, **options: Any) -> Any:
+            done = save(figure, fname, *args, **options)
+            if isinstance(fname, (str, os.PathLike)):
+                figure.stale = False  # until something of it is changed
+                _files[figure] = os.path.abspath(fname)
+            return done
+
+        module.Figure.savefig = savefig
+        module.Figure.show = shown.show_method()
+
+    return {_PYPLOT: replace_show, "matplotlib.figure": watch}
+
+
+def is_shown_as_file(figure: Any, places: tuple[str, ...]) -> bool:
+    """Whether a file below one of `places` that a result shows anyway has the figure as it is."""
+    path = _files.get(figure, "")
+    if figure.stale or not path.endswith(_SHOWN_FILES) or not path.startswith(places):
+        return False
+    try:
+        return os.stat(path).st_size <= _SHOWN_FILE_BYTES
+    except OSError:
+        return False
+
+
+def close(figure: Any) -> None:
+    """Closes a figure that has been shown."""
     pyplot = sys.modules.get(_PYPLOT)
-    if pyplot is None:
-        sys.meta_path.insert(0, _Importer(take))
-    else:
-        _replace_show(pyplot, take)
-
-
-def _replace_show(pyplot: ModuleType, take: Callable[[], None]) -> None:
-    @functools.wraps(pyplot.show)
-    def show(*_args: Any, **_options: Any) -> None:
-        take()
-
-    pyplot.show = show  # type: ignore[attr-defined]
-
-
-class _Importer:
-    """Finds pyplot where everybody finds it, and is gone then."""
-
-    def __init__(self, take: Callable[[], None]) -> None:
-        self._take = take
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        """As `importlib.abc.MetaPathFinder` has it."""
-        if name != _PYPLOT:
-            return None
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        loader: Any = spec and spec.loader
-        if loader is not None:
-            execute = loader.exec_module
-
-            def exec_module(module: ModuleType) -> None:
-                execute(module)
-                _replace_show(module, self._take)
-
-            loader.exec_module = exec_module
-        return spec
+    if pyplot is not None:
+        pyplot.close(figure)
 
 
 def is_figure(value: object) -> bool:
@@ -74,17 +93,14 @@ def is_figure(value: object) -> bool:
 
 
 def picture(figure: Any) -> str:
-    """A figure as PNG in base64, and closed."""
+    """A figure as PNG in base64."""
     dpi = min(figure.dpi, _MOST_DOTS / max(figure.get_size_inches()))
     data = _drawn(figure, dpi)
-    for _ in range(_ATTEMPTS):
-        if len(data) <= _MOST_BYTES:
+    for _ in range(ATTEMPTS):
+        if len(data) <= MOST_BYTES:
             break
-        dpi *= _FEWER * math.sqrt(_MOST_BYTES / len(data))
+        dpi *= FEWER * math.sqrt(MOST_BYTES / len(data))
         data = _drawn(figure, dpi)
-    pyplot = sys.modules.get(_PYPLOT)
-    if pyplot is not None:
-        pyplot.close(figure)
     return base64.b64encode(data).decode()
 
 

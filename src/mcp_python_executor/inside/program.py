@@ -12,8 +12,6 @@ import sys
 import threading
 import types
 
-from . import figures
-
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
     from typing import Any
@@ -45,7 +43,7 @@ def run(path: str, code: str | None, args: list[str], shown: Shown, report: dict
     sys.argv[:] = [path, *args]
     sys.path.insert(0, os.path.dirname(path))
     builtins.display = shown.display  # type: ignore[attr-defined]
-    figures.when_shown(shown.take_figures)
+    shown.listen()
     namespace = _main_module(path).__dict__
     status = 0
     try:
@@ -89,8 +87,14 @@ def _run_cell(code: str, path: str, namespace: dict[str, Any], shown: Shown, rep
         value = None
         for part in parts:
             value = eval(part, namespace)  # noqa: S307 - it is our purpose
-    if value is not None:
+    if value is not None and isinstance(last, ast.Expr) and not _is_muted(last, code):
         report["result"] = shown.text(value)
+
+
+def _is_muted(last: ast.Expr, code: str) -> bool:
+    """Whether a semicolon follows the last expression: its value is then not shown, as in a notebook."""
+    rest = code.encode().split(b"\n")[(last.end_lineno or 0) - 1]
+    return rest[last.end_col_offset or 0 :].lstrip().startswith(b";")
 
 
 def _run_in_loop(parts: list[types.CodeType], namespace: dict[str, Any]) -> object:

@@ -19,7 +19,7 @@ import socket
 import struct
 import sys
 
-from . import display, failure, imports, landlock, namespaces, program, seccomp
+from . import display, failure, imports, landlock, namespaces, program, seccomp, tasks
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ def main(order: dict[str, Any], config: dict[str, Any], descriptors: list[int]) 
         _open_streams()
         _reseed()
         program.rehearse()
-        # A program that is stopped tells where it was, in place of its report.
-        faulthandler.register(config["stack_signal"], file=channel.fileno(), all_threads=False)
+        # A program that is stopped tells where it was, in place of its report: at once, and then what Python knows.
+        tasks.tell_on(config["stack_signal"], channel.fileno())
+        faulthandler.register(config["stack_signal"], file=channel.fileno(), all_threads=False, chain=True)
         _send(channel, {"ready": True})
         request = _receive(channel)
         if request is not None:

@@ -22,7 +22,8 @@ Run a Python program and get what it printed, the value of its last expression, 
 made.
 
 Give exactly one of code (a whole program) and scriptPath (the absolute path of a script below \
-{_roots(settings)}, run in its own folder). Each execution is a new process: variables and imports do not stay from one call to the next.
+{_roots(settings)}, run in its own folder). Each execution is a new process: variables and imports do not stay from \
+one call to the next.
 
 - Packages: only the standard library is there until install_packages adds more; list_packages tells what is installed.
 - Input: the program reads inputData on standard input, one element a line. Without it input() raises EOFError at once.
