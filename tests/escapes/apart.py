@@ -4,7 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,14 +39,20 @@ class Order:
 
 
 @contextmanager
-def server(order: Order, prepare: Callable[[], None] | None = None) -> Generator[subprocess.Popen[bytes]]:
-    """A server that runs `order`, passes its output on, and then tells its status; `prepare` is called in it first."""
+def server(
+    order: Order, prepare: Callable[[], None] | None = None, *, environment: Mapping[str, str] | None = None
+) -> Generator[subprocess.Popen[bytes]]:
+    """A server that runs `order`, passes its output on, and then tells its status; `prepare` is called in it first.
+
+    It is started with `environment` beside ours.
+    """
     order.output.mkdir()
     process = subprocess.Popen(
         [sys.executable, "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=_ROOT,
+        env={**os.environ, **(environment or {})},
         start_new_session=True,
         preexec_fn=prepare,
     )

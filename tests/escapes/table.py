@@ -67,6 +67,13 @@ WITHOUT: dict[str, frozenset[str]] = {
     ),
     "seccomp": frozenset(
         {
+            *(
+                f"test_exhaustion.py::test_memory_that_no_process_holds_is_refused[{what}]"
+                for what in (
+                    *("memfd", "System V segments", "System V semaphores", "System V message queues"),
+                    "POSIX message queues",
+                )
+            ),
             "test_kernel.py::test_a_filter_of_its_own_permits_nothing_more[ALLOW]",
             "test_kernel.py::test_a_filter_of_its_own_permits_nothing_more[LOG]",
             "test_kernel.py::test_a_filter_of_its_own_permits_nothing_more[USER_NOTIF]",

@@ -1,5 +1,6 @@
 """A program that takes all it can get of something ends at the bound of that name, and gives all of it back."""
 
+import errno
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -153,16 +154,26 @@ async def test_memory_in_temporary_files(open_bench: OpenBench, tmp_path: Path, 
 # What the kernel keeps for whoever asks, in no process's memory.
 NOBODYS = {
     "memfd": "os.memfd_create('held')",
-    "System V segments": "assert ctypes.CDLL(None, use_errno=True).shmget(0, 1 << 20, 0o1600) != -1",
-    "message queues": "assert ctypes.CDLL(None, use_errno=True).msgget(0, 0o1600) != -1",
+    "System V segments": "made(libc.shmget(0, 1 << 20, 0o1600))",
+    "System V semaphores": "made(libc.semget(0, 250, 0o1600))",
+    "System V message queues": "made(libc.msgget(0, 0o1600))",
+    "POSIX message queues": "made(libc.mq_open(b'/held', os.O_CREAT | os.O_RDWR, 0o600, None))",
 }
+_MADE = """
+libc = ctypes.CDLL(None, use_errno=True)
+def made(number):
+    if number == -1: raise OSError(ctypes.get_errno(), "refused")
+"""
 
 
-@pytest.mark.parametrize("what", ["memfd", "System V segments", "message queues"])
+@pytest.mark.parametrize("what", NOBODYS)
 async def test_memory_that_no_process_holds_is_refused(open_bench: OpenBench, tmp_path: Path, what: str):
     async with beside_another(open_bench, tmp_path) as bench:
-        result = await bench.run(f"{_PRELUDE}{NOBODYS[what]}")
+        result = await bench.run(f"{_PRELUDE}{_MADE}{NOBODYS[what]}")
     assert result.status is Status.ERROR, result
+    assert result.error
+    assert result.error.type == "OSError"
+    assert result.error.message.startswith(f"[Errno {errno.ENOSYS}] ")
 
 
 # A program that copes with what refuses it goes on; one that does not fails, and its result names the bound.

@@ -4,15 +4,20 @@ import ctypes
 import mmap
 import os
 import re
+import secrets
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mcp_python_executor.execution.model import Interpreter
 from mcp_python_executor.sandbox.probe import Confinement
-from tests.bench import OpenBench
+from tests.bench import PROGRAMS, OpenBench
+from tests.cli.conftest import COMMAND
+from tests.escapes import apart
 from tests.escapes.attack import CANARY, attack, try_every_way
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
@@ -31,21 +36,50 @@ everybody = sorted({{*listed, *range(1, 64), *range(own - 16, own), os.getppid()
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-async def test_the_servers_environment_is_nowhere(open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CANARY_KEY", CANARY)
-    code = f"""{_EVERYBODY}
-print(dict(os.environ))
-for pid in ["self", "thread-self", "self/../self", *everybody]:
-    for name in ("environ", "cmdline", f"task/{{pid}}/environ"):
-        try:
-            print(open(f"/proc/{{pid}}/{{name}}", "rb").read())
-        except OSError:
-            pass
-"""
-    async with open_bench() as bench:
-        told = await attack(bench, code)
-    assert "OUTPUT_PATH" in told
-    assert CANARY not in told
+_LOOKS_FOR_A_SECRET = (PROGRAMS / "looks_for_a_secret.py").read_text()
+
+
+@pytest.fixture
+def secret() -> str:
+    """What a program can find only where the server has it: it knows how that begins."""
+    return f"{CANARY}-{secrets.token_hex(8)}"
+
+
+def test_the_environment_that_a_server_was_started_with_is_nowhere(
+    standing: Confinement, interpreter: Interpreter, tmp_path: Path, secret: str
+):
+    code = f"import sys\nsys.argv[1:] = [{CANARY!r}]\n{_LOOKS_FOR_A_SECRET}"
+    order = apart.Order(standing, interpreter, tmp_path, code)
+    with apart.server(order, environment={"CANARY_KEY": secret}) as server:
+        told = told_to(server, order.output, secret)
+    assert "FOUND" not in told
+    assert told.endswith("status ok\n")
+
+
+@pytest.mark.parametrize("isolation", ["strict", "none"])
+def test_the_environment_of_a_command_is_nowhere_behind_walls(base: Path, tmp_path: Path, secret: str, isolation: str):
+    variables = {"CANARY_KEY": secret, "VENVS_BASE_PATH": str(base), "OUTPUT_PATH": str(tmp_path)}
+    command = [*COMMAND, "run", "--isolation", isolation, "-c", _LOOKS_FOR_A_SECRET, "--", CANARY]
+    environment = os.environ | variables
+    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as server:
+        told = told_to(server, tmp_path, secret)
+    assert server.returncode == 0
+    assert ("FOUND" in told) is (isolation == "none")
+    assert (f"FOUND /proc/{server.pid}/environ\n" in told) is (isolation == "none")
+
+
+def told_to(server: subprocess.Popen[bytes], output: Path, secret: str) -> str:
+    """What the program said that looked for `secret`, which `server` was started with, to its end."""
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"waiting\n"
+    assert secret.encode() in Path(f"/proc/{server.pid}/environ").read_bytes()
+    (output / "pid.new").write_text(str(server.pid))
+    (output / "pid.new").rename(output / "pid")
+    told = server.stdout.read().decode()
+    looked = re.search(r"^looked at (\d+)$", told, re.MULTILINE)
+    assert looked, told
+    assert int(looked[1]) > 20
+    return told
 
 
 async def test_only_variables_that_pass_env_names_reach_a_program(
