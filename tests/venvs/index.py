@@ -4,7 +4,7 @@ import http.server
 import threading
 import zipfile
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,15 +25,21 @@ class Index:
     may_go_on: threading.Event = field(default_factory=threading.Event)
     is_lost: bool = False
 
-    def add(self, name: str) -> None:
-        """A package with one module of its name; large enough that half of it is more than what a socket holds back."""
+    def add(
+        self, name: str, files: Mapping[str, str] | None = None, *, unsaid: str = "", said: Sequence[str] = ()
+    ) -> None:
+        """A package with `files`, by their paths in its wheel.
+
+        Of these its record does not tell the one that is `unsaid`, and it tells what is `said` besides. Without files
+        it has one module of its name, so large that half of it is more than what a socket holds back.
+        """
         info = f"{name}-1.0.dist-info"
         content = {
-            f"{name}.py": f"{name} = 1\n#" + "x" * 500_000,
+            **({f"{name}.py": f"{name} = 1\n#" + "x" * 500_000} if files is None else files),
             f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
             f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         }
-        record = "".join(f"{path},,\n" for path in (*content, f"{info}/RECORD"))
+        record = "".join(f"{path},,\n" for path in (*content, *said, f"{info}/RECORD") if path != unsaid)
         with zipfile.ZipFile(self.folder / f"{name}-1.0-py3-none-any.whl", "w", zipfile.ZIP_STORED) as wheel:
             for path, text in {**content, f"{info}/RECORD": record}.items():
                 wheel.writestr(path, text)

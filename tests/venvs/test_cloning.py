@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from mcp_python_executor.venvs.cloning import clone
 from mcp_python_executor.venvs.files import remove_tree
 from mcp_python_executor.venvs.operations import Venvs
 from mcp_python_executor.venvs.store import Store
+from tests.venvs.conftest import Open
+from tests.venvs.index import Index, open_index
 from tests.venvs.invariants import all_is_tidy, each_holds_what_it_says
 
 pytestmark = pytest.mark.anyio
@@ -78,6 +82,57 @@ async def test_what_somebody_replaced_in_a_finished_generation_is_not_taken_over
     assert not _is_cloned(base, tmp_path / "clone")
     await venvs.install("lab", "iniconfig")
     assert _module(base).read_text() == genuine
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Generator[Index]:
+    (tmp_path / "index").mkdir()
+    with open_index(tmp_path / "index", "one", held="nothing") as index:
+        yield index
+
+
+@pytest.fixture
+def from_index(opened: Open, index: Index) -> Open:
+    return partial(opened, environment={"UV_DEFAULT_INDEX": index.url})
+
+
+async def test_of_what_two_brought_nothing_goes_with_one_of_them(from_index: Open, index: Index, base: Path):
+    index.add("goes", {"shared/__init__.py": "", "shared/goes.py": "", "alone/deep/goes.py": ""})
+    index.add("stays", {"shared/__init__.py": "", "shared/stays.py": "", "stays-1.0.data/data/notes.txt": ""})
+    async with from_index() as venvs:
+        await venvs.install("lab", "goes, stays")
+        before = _module(base, "shared/stays.py")
+        await venvs.uninstall("lab", "goes")
+        assert _module(base, "shared/stays.py").samefile(before)
+    assert {path.name for path in _module(base, "shared").iterdir()} >= {"__init__.py", "stays.py"}
+    assert not _module(base, "shared/goes.py").exists()
+    assert not _module(base, "alone").exists()
+    assert (base / "lab" / "notes.txt").exists()
+
+
+async def test_what_nobody_says_that_he_brought_goes_with_who_brought_it(from_index: Open, index: Index, base: Path):
+    index.add("goes", {"goes.py": "", "unsaid.pth": "unsaid"}, unsaid="unsaid.pth")
+    index.add("stays", {"stays.py": "", "kept.py": ""}, unsaid="kept.py")
+    async with from_index() as venvs:
+        await venvs.install("lab", "goes, stays")
+        await venvs.install("lab", "one")
+        assert _module(base, "unsaid.pth").exists()
+        await venvs.uninstall("lab", "goes")
+    assert not _module(base, "unsaid.pth").exists()
+    assert _module(base, "kept.py").exists()
+
+
+async def test_a_record_reaches_nothing_outside(from_index: Open, index: Index, base: Path):
+    victim = base / "victim"
+    victim.touch()
+    index.add("goes", {"goes.py": ""}, said=[str(victim), f"../../../../../../{victim.name}", "../../../bin/python"])
+    async with from_index() as venvs:
+        await venvs.install("lab", "goes, one")
+        before = (base / "lab").resolve()
+        await venvs.uninstall("lab", "goes")
+        assert victim.exists()
+        assert (before / "bin" / "python").exists()
+        await each_holds_what_it_says(venvs, base)
 
 
 async def test_one_of_another_interpreter_is_not_taken_over(venvs: Venvs, base: Path, tmp_path: Path):

@@ -93,3 +93,32 @@ def test_the_chain_tells_the_shortest_way_from_a_request_to_what_it_needs():
     assert needs.chain(["web"], "words") == ["web", "templates", "words"]
     assert needs.chain(["wire"], "safe") == []
     assert needs.chain([], "safe") == []
+
+
+def _lock(*dependencies: str, packages: str) -> str:
+    needs = ", ".join(dependencies)
+    return f'[[package]]\nname = "{project.PROJECT_NAME}"\ndependencies = [{needs}]\n{packages}'
+
+
+def test_unchanged_is_what_two_locks_have_in_common_and_the_later_one_surely_needs():
+    web, wire = '{ name = "web" }', '{ name = "wire", marker = "platform_release < \'3\'" }'
+    before = _lock(web, '{ name = "wire" }', packages=_LOCK + '[[package]]\nname = "safe"\nversion = "1"\n')
+    after = _lock(web, wire, packages=_LOCK + '[[package]]\nname = "safe"\nversion = "2"\n')
+    assert project.unchanged(before, before) == {"web", "templates", "wire", "safe"}
+    assert project.unchanged(before, after) == {"web", "templates", "wire"}  # web needs wire, whatever the marker says
+    assert project.unchanged(before, _lock(wire, packages=_LOCK)) == set()
+
+
+def test_unchanged_is_what_an_extra_needs_where_that_is_surely_asked_for():
+    packages = _LOCK + '[[package]]\nname = "words"\n'
+    extra = '{ name = "templates", extra = ["i18n"] }'
+    perhaps = '{ name = "templates", extra = ["i18n"], marker = "platform_release < \'3\'" }'
+    asked, sometimes = _lock(extra, packages=packages), _lock('{ name = "templates" }', perhaps, packages=packages)
+    assert project.unchanged(asked, asked) == {"templates", "words"}
+    assert project.unchanged(asked, sometimes) == {"templates"}
+
+
+def test_a_package_in_several_versions_is_not_taken_for_unchanged():
+    several = '[[package]]\nname = "web"\nversion = "1"\n[[package]]\nname = "web"\nversion = "2"\n'
+    lock = _lock('{ name = "web", version = "1" }', packages=several)
+    assert project.unchanged(lock, lock) == set()

@@ -16,11 +16,12 @@ from packaging.utils import canonicalize_name
 from mcp_python_executor.errors import PackageError
 from mcp_python_executor.venvs import plain, project, reasons
 from mcp_python_executor.venvs.builds import build_wheels
-from mcp_python_executor.venvs.cloning import clone, settle
+from mcp_python_executor.venvs.cloning import clone, lay, leave, settle
 from mcp_python_executor.venvs.drift import is_sound
 from mcp_python_executor.venvs.files import remove_tree, sync_all, sync_directory
 from mcp_python_executor.venvs.locks import Lock, try_lock
 from mcp_python_executor.venvs.model import Package
+from mcp_python_executor.venvs.own import require_own
 from mcp_python_executor.venvs.pythons import Interpreter
 from mcp_python_executor.venvs.records import GenerationRecord, read_generation, write_generation, write_packages
 from mcp_python_executor.venvs.store import Store
@@ -164,25 +165,33 @@ class Builder:
         target = self._store.path(name)
         # Whoever died in the middle of making it left a part: we hold its lock, so nobody works on it.
         await run_sync(remove_tree, target)
-        await run_sync(self._begin, workshop, target, before)
+        await run_sync(target.mkdir, 0o700)
+        kept = await run_sync(self._kept, workshop, target, before) if before else set[str]()
         tell(listener, "downloading and linking" if requests else "making an empty environment")
         try:
             # The lock goes with uv: should we be killed, nobody takes the place while it still writes there.
-            link = partial(self._uv.sync, listener=listener) if requests else self._uv.venv
+            link = partial(self._uv.sync, without=kept, listener=listener) if requests else self._uv.venv
             await link(workshop, interpreter, target, pass_fds=(lease.descriptor,))
+            await run_sync(require_own, target, interpreter)
+            if kept:
+                await run_sync(lay, workshop / _CLONE, target)
             return await run_sync(self._finish, workshop, name, interpreter, requests)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await run_sync(remove_tree, target)
             raise
 
-    def _begin(self, workshop: Path, target: Path, before: str | None) -> None:
+    def _kept(self, workshop: Path, target: Path, before: str) -> set[str]:
+        """The packages that the clone of the generation `before` has for the one at `target`; it has no others then."""
         begun = workshop / _CLONE
-        if before is None or not begun.exists():
-            target.mkdir(mode=0o700)
-            return
-        begun.rename(target)
-        settle(target, self._store.path(before))
+        if not begun.exists():
+            return set()
+        kept = project.unchanged(project.lock_text(self._store.path(before)), project.lock_text(workshop))
+        kept &= {package.name for package in plain.packages(begun)}
+        if not leave(begun, kept):
+            return set()
+        settle(begun, self._store.path(before), target)
+        return kept
 
     def _finish(
         self, workshop: Path, name: str, interpreter: Interpreter, requests: Sequence[Requirement]

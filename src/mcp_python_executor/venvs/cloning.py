@@ -1,20 +1,28 @@
-"""A generation begun as a copy of the one before it: what stays the same is linked and not installed again."""
+"""What a generation has in common with the one before it: linked from there and not installed again.
 
+uv starts the interpreter of an environment that it finds, and each start of one runs code of its packages (`.pth`
+files, sitecustomize, and more): so uv makes a new environment, of what is new alone, and the rest is laid into that
+afterwards.
+"""
+
+import csv
 import os
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
+from mcp_python_executor.venvs import plain
 from mcp_python_executor.venvs.bytecode import is_sealed
 from mcp_python_executor.venvs.drift import is_sound
+from mcp_python_executor.venvs.own import OWN
 from mcp_python_executor.venvs.pythons import Interpreter
 from mcp_python_executor.venvs.records import MARKER
 from mcp_python_executor.venvs.store import Store
 
-# Of an environment's own files, those that uv makes with it and expects.
-_FILES = ("pyvenv.cfg", ".gitignore", "CACHEDIR.TAG")
-# Wheels that were built are taken over with the lock that names them.
-_LEFT_OUT = frozenset(["wheels"])
 # A larger file in `bin` is a program, which names no place.
 _SCRIPT_BYTES = 1024 * 1024
 
@@ -38,29 +46,81 @@ def clone(store: Store, generation: str, interpreter: Interpreter, target: Path)
         return
     target.mkdir()
     try:
-        _begin(source, target, finished)
+        for path in source.iterdir():
+            if path.is_symlink() or path.name in OWN:
+                continue
+            if path.is_dir():
+                _link(str(path), str(target / path.name), finished)
+            else:
+                (target / path.name).hardlink_to(path)
     except (_TouchedError, OSError):  # not linked: too many links to a file, say
         shutil.rmtree(target, ignore_errors=True)
 
 
-def _begin(source: Path, target: Path, finished: int | None) -> None:
-    for path in source.iterdir():
-        if path.is_symlink():
-            (target / path.name).symlink_to(path.readlink())
-        elif path.is_dir() and path.name not in _LEFT_OUT:
-            _link(str(path), str(target / path.name), finished)
-        elif path.name in _FILES:
-            shutil.copyfile(path, target / path.name)
+def leave(path: Path, kept: set[str]) -> bool:
+    """Take from the clone `path` what only other distributions than `kept` brought.
 
-
-def settle(path: Path, before: Path) -> None:
-    """Let what a clone of `before` says of its own place name `path`, where it is now.
-
-    Such files are replaced and never written to: they may be linked. Their hashes in RECORD stay those of before.
+    False where it can't be told who brought what: the clone is of no use then.
     """
-    old, new = os.fsencode(before), os.fsencode(path)
-    for file in (path / "bin").iterdir():
-        if file.is_symlink() or file.stat().st_size > _SCRIPT_BYTES or old not in (content := file.read_bytes()):
+    installed = {
+        info: canonicalize_name(info.name.partition("-")[0]) in kept
+        for packages in plain.site_packages(path)
+        for info in packages.glob("*.dist-info")
+    }
+    if all(installed.values()):
+        return True
+    staying = {file for info, stays in installed.items() if stays for file in _recorded(info, path)}
+    leaving = {file for info, stays in installed.items() if not stays for file in _recorded(info, path)} - staying
+    for file in leaving:
+        with suppress(OSError):
+            os.unlink(file)  # noqa: PTH108 - hundreds of times, while somebody waits
+            _remove_empty(os.path.dirname(file), path)  # noqa: PTH120
+    left = (file for packages in plain.site_packages(path) for file in _files(packages))
+    return all(file in staying for file in left)
+
+
+def _recorded(info: Path, path: Path) -> Iterator[str]:
+    """The files in the environment `path` that the distribution of the folder `info` says that it brought."""
+    inside = f"{path}{os.sep}"
+    with suppress(OSError, ValueError, csv.Error), (info / "RECORD").open(encoding="utf-8", newline="") as record:
+        for row in csv.reader(record):
+            file = os.path.normpath(info.parent / row[0]) if row else ""
+            # Nothing is found by way of a link: a clone has none for a directory.
+            if file.startswith(inside):
+                yield file
+
+
+def _remove_empty(directory: str, path: Path) -> None:
+    while directory != str(path):
+        os.rmdir(directory)  # noqa: PTH106 - until one is not empty
+        directory = os.path.dirname(directory)  # noqa: PTH120
+
+
+def _files(directory: Path) -> Iterator[str]:
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            yield os.path.join(folder, name)  # noqa: PTH118 - thousands of times, while somebody waits
+
+
+def lay(source: Path, target: Path) -> None:
+    """Move what is in the directory `source` to `target`, but for what is there already."""
+    with os.scandir(source) as entries:
+        for entry in entries:
+            place = target / entry.name
+            if not os.path.lexists(place):
+                os.rename(entry.path, place)  # noqa: PTH104
+            elif entry.is_dir(follow_symlinks=False) and place.is_dir() and not place.is_symlink():
+                lay(Path(entry.path), place)
+
+
+def settle(path: Path, before: Path, after: Path) -> None:
+    """Let what the clone `path` of `before` says of its own place name `after`, where it will be.
+
+    Such files are replaced and never written to: they are linked. Their hashes in RECORD stay those of before.
+    """
+    old, new = os.fsencode(before), os.fsencode(after)
+    for file in (path / "bin").iterdir() if (path / "bin").is_dir() else ():
+        if not file.is_file() or file.stat().st_size > _SCRIPT_BYTES or old not in (content := file.read_bytes()):
             continue
         mode = stat.S_IMODE(file.stat().st_mode)
         file.unlink()
@@ -75,9 +135,9 @@ def _link(source: str, target: str, finished: int | None) -> None:
     with os.scandir(source) as entries:
         for entry in entries:
             place = f"{target}{os.sep}{entry.name}"
-            if entry.is_symlink():
-                os.symlink(os.readlink(entry.path), place)  # noqa: PTH115, PTH211
-            elif not entry.is_dir():
+            if entry.is_symlink():  # of an interpreter: no package brings one
+                continue
+            if not entry.is_dir():
                 os.link(entry.path, place)
             elif entry.name != "__pycache__":
                 _link(entry.path, place, finished)

@@ -7,8 +7,8 @@ from pathlib import Path
 from anyio.to_thread import run_sync
 from packaging.specifiers import SpecifierSet
 
-from mcp_python_executor.errors import ExecutorError, InvalidArgument
-from mcp_python_executor.venvs import pythons
+from mcp_python_executor.errors import ExecutorError, InvalidArgument, PackageError
+from mcp_python_executor.venvs import plain, pythons
 from mcp_python_executor.venvs.downloads import Downloads
 from mcp_python_executor.venvs.model import Generation
 from mcp_python_executor.venvs.pythons import Interpreter
@@ -51,8 +51,13 @@ class Interpreters:
             yield fitting
 
     @asynccontextmanager
-    async def again(self, had: Interpreter, *, listener: Listener | None = None) -> AsyncGenerator[Interpreter]:
+    async def again(
+        self, had: Interpreter, *, is_recorded: bool, listener: Listener | None = None
+    ) -> AsyncGenerator[Interpreter]:
         """`had` where it still is, else the closest of the same minor version; it stays for the block.
+
+        One that is not `is_recorded` by us is told by a file that any package may have brought, and started only where
+        interpreters are looked for in any case.
 
         Raises:
             InvalidArgument: there is none and none can be downloaded; says what to install.
@@ -64,7 +69,8 @@ class Interpreters:
             return
         with ExitStack() as held:
             while True:
-                beside = await self._uv.pythons([had.python.parent] if had.python.exists() else [])
+                is_asked = had.python.exists() and (is_recorded or pythons.is_of_machine(had.python))
+                beside = await self._uv.pythons([had.python.parent] if is_asked else [])
                 if (had.python, had.minor) not in [(other.python, other.minor) for other in beside]:
                     beside += [default, *await self._machines(again=True), *self._downloads.there()]
                 closest = pythons.closest(had, beside)
@@ -122,9 +128,19 @@ def as_recorded(record: GenerationRecord) -> Interpreter:
 
 
 def of_plain(generation: Generation) -> Interpreter:
-    """The interpreter that a plain venv was made from."""
+    """The interpreter that a plain venv was made from, which may be a copy of.
+
+    Raises:
+        PackageError: nothing to be trusted tells which one that is.
+    """
     default = pythons.default()
     python = generation.python.resolve()
-    if python == default.python.resolve():
+    if not python.is_relative_to(generation.path.resolve()):
+        same = python == default.python.resolve()
+        return default if same else Interpreter(python, generation.python_version, generation.base_prefix)
+    made_from = plain.interpreter(generation.path)
+    if made_from is not None and made_from.python.resolve() == default.python.resolve():
         return default
-    return Interpreter(python, generation.python_version, generation.base_prefix)
+    if made_from is None or not pythons.is_of_machine(made_from.python):
+        raise PackageError(f"the Python of {str(generation.path)!r} is a copy, and of none that is known here")
+    return made_from

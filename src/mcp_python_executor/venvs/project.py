@@ -123,6 +123,33 @@ def generation_id(
     return f"py{interpreter.minor.replace('.', '')}-{digest[:20]}"
 
 
+def unchanged(before: str, after: str) -> set[str]:
+    """The packages that are the same in two locks, and that the project of `after` needs wherever it is."""
+    old, new = _packages(before), _packages(after)
+    needed, waiting = set[tuple[str, str]](), [(PROJECT_NAME, "")]
+    while waiting:
+        if (one := waiting.pop()) not in needed:
+            needed.add(one)
+            waiting += [way for package in new.get(one[0], []) for way in _surely_needed(package, one[1])]
+    names = {name for name, _ in needed} - {PROJECT_NAME}
+    return {name for name in names if len(new.get(name, [])) == 1 and new[name] == old.get(name)}
+
+
+def _packages(lock: str) -> dict[str, list[dict[str, Any]]]:
+    """By name; there may be several of one name, each for other markers."""
+    packages: dict[str, list[dict[str, Any]]] = {}
+    for package in tomllib.loads(lock).get("package", []):
+        packages.setdefault(package["name"], []).append(package)
+    return packages
+
+
+def _surely_needed(package: dict[str, Any], extra: str) -> list[tuple[str, str]]:
+    """What `package`, or one `extra` of it, needs on any machine: names, each with one of its extras or none."""
+    every = package.get("optional-dependencies", {}).get(extra, []) if extra else package.get("dependencies", [])
+    sure: list[dict[str, Any]] = [dependency for dependency in every if "marker" not in dependency]
+    return [(one["name"], asked) for one in sure for asked in ("", *one.get("extra", ()))]
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """Which package needs which, as a lock tells it."""

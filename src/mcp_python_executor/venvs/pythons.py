@@ -63,6 +63,11 @@ def directories(home: Path) -> list[Path]:
     return [path for path in (*SYSTEM_BINS, *found) if any(map(_SUPPORTED.fullmatch, _names(path)))]
 
 
+def is_of_machine(python: Path) -> bool:
+    """Whether the interpreter at `python` lies where executed code and packages can't write."""
+    return python.resolve() == default().python.resolve() or python.parent in directories(Path.home())
+
+
 def specifiers(text: str) -> SpecifierSet:
     """The versions that `text` accepts: `3.12` is any 3.12, `3.12.1` that one, `>=3.10` what it says.
 

@@ -14,7 +14,7 @@ from mcp_python_executor.venvs.model import Package
 
 # The last of a generation's own files to be written.
 MARKER = "generation.json"
-_PACKAGES = "packages.json"
+PACKAGES = "packages.json"
 # The last file to be written beside an interpreter that is downloaded.
 _PYTHON = "python.json"
 # Generations to return to. Each keeps its files, most of them shared with the next one.
@@ -75,14 +75,14 @@ def write_generation(folder: Path, record: GenerationRecord, workshop: Path) -> 
 
 def read_packages(folder: Path) -> tuple[Package, ...]:
     """The packages that the generation in `folder` was made with."""
-    loaded = _read(folder / _PACKAGES) or _read(folder / MARKER)
+    loaded = _read(folder / PACKAGES) or _read(folder / MARKER)
     return tuple(Package(name, version, requested) for name, version, requested in loaded.get("packages", ()))
 
 
 def write_packages(folder: Path, packages: Iterable[Package]) -> None:
     """Write `packages` into `folder`, which has no marker yet: nobody reads them before it has."""
     listed = [[package.name, package.version, package.requested] for package in packages]
-    (folder / _PACKAGES).write_text(json.dumps({"packages": listed}), encoding="utf-8")
+    (folder / PACKAGES).write_text(json.dumps({"packages": listed}), encoding="utf-8")
 
 
 def read_python(folder: Path) -> tuple[Path, str] | None:

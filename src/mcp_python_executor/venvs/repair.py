@@ -34,7 +34,7 @@ class Repair:
             raise StoreError(f"venv {name!r} can't be repaired: {self._store.problem(name)}")
         try:
             async with (
-                self._interpreters.again(as_recorded(made), listener=listener) as interpreter,
+                self._interpreters.again(as_recorded(made), is_recorded=True, listener=listener) as interpreter,
                 self._builder.again(blueprint, interpreter, listener=listener) as after,
             ):
                 if after.id == current:  # its files are where its link leads
@@ -58,7 +58,7 @@ class Repair:
         if had is None:
             raise StoreError(f"venv {name!r} can't be repaired: {self._store.problem(name)}")
         try:
-            async with self._interpreters.again(had, listener=listener) as interpreter:
+            async with self._interpreters.again(had, is_recorded=False, listener=listener) as interpreter:
                 self._changes.follow(await adopt(self._store, self._builder, name, interpreter, record, listener))
         except InvalidArgument as error:
             raise StoreError(f"venv {name!r} can't be repaired: {error}") from error

@@ -132,7 +132,7 @@ class Store:
     def blueprint(self, generation: str) -> Path | None:
         """The folder with what it takes to make the generation again; None where that is gone."""
         folders = (self.blueprints / generation, self.path(generation))
-        return next((folder for folder in folders if read_generation(folder) is not None), None)
+        return next((folder for folder in folders if _read(folder, generation) is not None), None)
 
     def generation(self, name: str) -> Generation | None:
         """What `name` runs in now; None for a broken one."""
@@ -246,7 +246,7 @@ class Store:
             return known
         self._known.pop(generation, None)
         path = self.path(generation)
-        record = read_generation(path)
+        record = _read(path, generation)
         if record is None:
             return None
         python = path / "bin" / "python"
@@ -270,6 +270,12 @@ class Store:
         if entry.is_symlink() and self.current(entry.name) is not None:
             return True
         return plain.is_venv(self.base / entry.name)
+
+
+def _read(folder: Path, generation: str) -> GenerationRecord | None:
+    """The record of `generation` in `folder`. No package can bring it: the id is made of the hashes of the packages."""
+    record = read_generation(folder)
+    return record if record and record.id == generation else None
 
 
 def _make_directory(path: Path) -> None:

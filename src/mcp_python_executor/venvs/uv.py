@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,15 +120,20 @@ class Uv:
         interpreter: Interpreter,
         target: Path,
         *,
+        without: Iterable[str] = (),
         pass_fds: Sequence[int] = (),
         listener: Listener | None = None,
     ) -> None:
         """Make the environment that the lock in `project` describes at the empty directory `target`.
 
+        Nothing runs in it: uv asks the interpreter of an environment only where it finds one. What it is `without` are
+        packages that are not installed.
+
         Raises:
             PackageError: it can't be made.
         """
         command = ["sync", "--frozen", "--no-build", "--no-install-project", *self._project(project, interpreter)]
+        command += [part for name in sorted(without) for part in ("--no-install-package", name)]
         # A hard link crosses no mount (link(2), EXDEV): cache and target are opened by the one directory above both.
         # Nothing but uv runs here, and what else of the store matters is read-only.
         closed = tuple(self.store / name for name in ("venvs", "locks", "leases", "blueprints", "pythons"))
