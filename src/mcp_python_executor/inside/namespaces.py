@@ -19,7 +19,7 @@ _NEWNS, _NEWIPC, _NEWUSER, _NEWPID = 0x20000, 0x08000000, 0x10000000, 0x20000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _PID = struct.Struct("i")
 # Each costs the kernel about a kilobyte that no size bounds.
@@ -48,6 +48,8 @@ def enter_locked() -> int:
     _unshare_with_user(_NEWNS | _NEWPID, "unshare user, mount and PID namespaces")
     zygote = os.fork()  # a PID namespace begins with the next child
     if zygote:
+        # Not bound by the zygote's filter, so nobody there may take this process over: see ptrace(2).
+        _checked(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "keep others out")
         os.waitpid(zygote, 0)
         os._exit(0)
     _seal_devices()

@@ -19,9 +19,9 @@ _FILES = """
     fdatasync sync syncfs sync_file_range truncate ftruncate fallocate getdents getdents64 getcwd chdir fchdir rename
     renameat renameat2 mkdir mkdirat rmdir creat link linkat unlink unlinkat symlink symlinkat readlink readlinkat
     umask statfs fstatfs openat newfstatat faccessat faccessat2 statx readahead fadvise64 chmod fchmod fchmodat
-    fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat mknod mknodat setxattr lsetxattr fsetxattr
-    getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr close_range ioctl
-    cachestat inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
+    fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat mknod mknodat getxattr lgetxattr fgetxattr
+    listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr close_range ioctl cachestat inotify_init
+    inotify_init1 inotify_add_watch inotify_rm_watch
 """
 _MEMORY = """
     mmap mprotect munmap brk mremap msync mincore madvise mlock mlock2 munlock mlockall munlockall
@@ -57,10 +57,11 @@ _NETWORK = "bind listen accept accept4 connect"
 _ANSWERED_AS_DONE = """
     chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat
 """
-# Answered as by a file system without extended attributes.
+# Answered as by a file system without extended attributes. Who has capabilities in a user namespace, as a zygote has,
+# could leave files with some (see capabilities(7)): those of root, where mounts map the user to root.
+_NEW_ATTRIBUTES = "setxattr lsetxattr fsetxattr"
 _ATTRIBUTES = """
-    setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr
-    fremovexattr
+    getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr
 """
 # Objects that outlive whoever made them.
 _SHARED_OBJECTS = """
@@ -69,7 +70,7 @@ _SHARED_OBJECTS = """
 """
 _WORKER = (_FILES + _MEMORY + _PROCESSES + _TIME_AND_EVENTS + _SOCKETS).split()
 # What a zygote needs to give each run namespaces and mounts of its own; a worker gives them up.
-_ZYGOTE = [*_WORKER, "unshare", "setns", "mount", "capset"]
+_ZYGOTE = [*_WORKER, "capset"]
 
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _LOAD, _RETURN, _AND, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_AT_LEAST, _JUMP_ANY_BIT = 0x20, 6, 0x54, 0x15, 0x25, 0x35, 0x45
@@ -79,8 +80,19 @@ _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "arm64": 0xC00000B7}
 _X32_BIT = 0x40000000
 
 # CLONE_PARENT too: such a child would be the zygote's, which does not know it.
-_NOT_FOR_CLONE = (
-    0x00008000 | 0x00000080 | 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+_NEWTIME, _NEWNS, _NEWCGROUP, _NEWUTS = 0x80, 0x20000, 0x02000000, 0x04000000
+_NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
+_NOT_FOR_A_RUN = _NEWTIME | _NEWCGROUP | _NEWUTS | _NEWNET
+_CLONE_PARENT = 0x8000
+_NOT_FOR_CLONE = _CLONE_PARENT | _NOT_FOR_A_RUN | _NEWNS | _NEWIPC | _NEWUSER | _NEWPID
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+# As `namespaces.own_mounts` mounts: nothing that is there is remounted, moved or shared.
+_MOUNTS = (
+    _MS_REC | _MS_PRIVATE,
+    _MS_NOSUID | _MS_NODEV,
+    _MS_NOSUID | _MS_NODEV | _MS_NOEXEC,
+    _MS_BIND,
+    _MS_BIND | _MS_REC,
 )
 _SET_ID_BITS = 0o6000
 _PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
@@ -208,10 +220,14 @@ def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
         "mkdirat": _refuse_bits(2, _SET_ID_BITS, errno.EPERM),
         "mknod": _refuse_bits(1, _SET_ID_BITS, errno.EPERM),
         "mknodat": _refuse_bits(2, _SET_ID_BITS, errno.EPERM),
+        **{name: [_fail(errno.EOPNOTSUPP)] for name in _NEW_ATTRIBUTES.split()},
+        "clone": _refuse_bits(0, _NOT_FOR_CLONE, errno.EPERM),
+        "prctl": _only(0, _PRCTL, errno.EPERM),
     }
-    if not zygote:
-        checks["clone"] = _refuse_bits(0, _NOT_FOR_CLONE, errno.EPERM)
-        checks["prctl"] = _only(0, _PRCTL, errno.EPERM)
+    if zygote:  # for a run's namespaces and mounts, and no others
+        checks["unshare"] = _refuse_bits(0, _NOT_FOR_A_RUN, errno.EPERM)
+        checks["setns"] = _only(1, (_NEWPID,), errno.EPERM)
+        checks["mount"] = _only(3, _MOUNTS, errno.EPERM)
     return checks
 
 
