@@ -1,4 +1,6 @@
 import os
+import socket
+import stat
 import time
 from pathlib import Path
 
@@ -25,9 +27,19 @@ def test_files_are_found_in_folders_and_links_and_pipes_are_not(tmp_path: Path):
     (tmp_path / "link").symlink_to("/etc/passwd")
     (tmp_path / "loop").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
     assert found(tmp_path) == ["a/b/deep.txt"]
     skipped = find({"work": tmp_path}, tmp_path, "id", 0, tmp_path / "main.py").skipped
-    assert sorted(skipped) == [f"{tmp_path}/link (a link)", f"{tmp_path}/loop (a link)", f"{tmp_path}/pipe (a pipe)"]
+    kinds = {"link": "a link", "loop": "a link", "pipe": "a pipe", "socket": "a socket"}
+    assert sorted(skipped) == [f"{tmp_path}/{name} ({kind})" for name, kind in kinds.items()]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_a_device_is_told_as_skipped(tmp_path: Path):
+    os.mknod(tmp_path / "null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    skipped = find({"work": tmp_path}, tmp_path, "id", 0, tmp_path / "main.py").skipped
+    assert skipped == [f"{tmp_path}/null (a device)"]
 
 
 def test_files_from_before_are_not_found(tmp_path: Path):

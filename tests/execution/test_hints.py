@@ -1,5 +1,6 @@
 import errno
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -160,6 +161,45 @@ async def test_where_nothing_is_shared_that_is_told(open_bench: OpenBench, code:
         result = await bench.run(code)
     assert result.error
     assert "no /dev/shm of its own" in result.error.hint
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("walls")
+async def test_a_script_that_hides_a_module_is_told_so_when_it_runs(open_bench: OpenBench, tmp_path: Path):
+    script = tmp_path / "scripts" / "random.py"
+    script.parent.mkdir()
+    script.write_text("import random\nrandom.randint(1, 2)\n")
+    async with open_bench(script=script) as bench:
+        result = await bench.run("", script=script)
+    assert result.error
+    assert result.error.hint == "the script's own name hides the module 'random' from imports; rename random.py"
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("walls")
+@pytest.mark.parametrize(
+    "code", ["open('own', 'w').close()\nimport os\nos.chmod('own', 0)\nos.execv('./own', ['own'])", "open('none')"]
+)
+async def test_a_file_of_its_own_is_not_hidden_from_a_program(open_bench: OpenBench, isolation: str, code: str):
+    async with open_bench(isolation=isolation) as bench:
+        result = await bench.run(code)
+    assert result.error
+    assert result.error.hint == ""
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("walls")
+@pytest.mark.parametrize("name", ["canary", "new"])
+async def test_a_place_of_the_hosts_is_told_to_whoever_writes_there(open_bench: OpenBench, isolation: str, name: str):
+    with TemporaryDirectory(dir=Path.home()) as place:  # programs may have a /tmp of their own
+        (Path(place) / "canary").write_text("as it was")
+        async with open_bench(isolation=isolation) as bench:
+            result = await bench.run(f"open({f'{place}/{name}'!r}, 'w')")
+    if isolation == "none":
+        assert result.error is None
+    else:
+        assert result.error
+        assert "OUTPUT_PATH" in result.error.hint
 
 
 @pytest.mark.anyio

@@ -1,6 +1,7 @@
 """The server as a host meets it: over real pipes, in both eras of the protocol."""
 
 import base64
+import struct
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import (
     BlobResourceContents,
     CallToolResult,
+    ImageContent,
     PromptReference,
     ResourceLink,
     TextContent,
@@ -372,7 +374,66 @@ async def test_a_cancelled_call_leaves_nothing_running(server: StartServer, tmp_
         assert not is_held(tmp_path)
 
 
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_nothing_is_heard_of_a_call_once_it_is_cancelled(server: StartServer, tmp_path: Path, mode: str):
+    code = """
+import os, time
+with open(os.environ["OUTPUT_PATH"] + "/said", "w", buffering=1) as file:
+    while True:
+        print("still here", flush=True)
+        file.write("still here\\n")
+        time.sleep(0.005)
+"""
+    listener = Listener()
+    async with Client(server(OUTPUT_PATH=tmp_path), mode=mode) as client:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(client.call_tool, "execute_python", {"code": code}, progress_callback=listener))
+            with anyio.fail_after(60):
+                await listener.heard.wait()
+            tasks.cancel_scope.cancel()
+        await call(client, "list_venvs")  # answered after the cancellation has come
+        said, heard = (tmp_path / "said").stat().st_size, len(listener.values)
+        await anyio.sleep(0.3)
+        assert ((tmp_path / "said").stat().st_size, len(listener.values)) == (said, heard)
+
+
 # What an execution left
+
+
+async def test_text_pictures_files_and_progress_reach_a_client(client: Client):
+    code = """
+import os, struct, zlib
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+class Picture:
+    def _repr_png_(self):
+        rows = b"".join(b"\\0" + bytes(6) for _ in range(3))
+        header = struct.pack(">IIBBBBB", 2, 3, 8, 2, 0, 0, 0)
+        return b"\\x89PNG\\r\\n\\x1a\\n" + b"".join(
+            [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+        )
+print("drawing", flush=True)
+os.mkfifo("pipe")
+with open("long.txt", "w") as file:
+    file.write("0123456789" * 100)
+display(Picture())
+"é €"
+"""
+    listener = Listener()
+    with anyio.fail_after(60):
+        result = await client.call_tool("execute_python", {"code": code}, progress_callback=listener)
+    assert [block.type for block in result.content] == ["text", "image", "resource_link"]
+    told, picture, link = result.content
+    assert isinstance(told, TextContent)
+    assert isinstance(picture, ImageContent)
+    assert isinstance(link, ResourceLink)
+    assert told.text.startswith("drawing\n'é €'\nFiles written:\n")
+    assert told.text.endswith("/pipe (a pipe).")
+    assert struct.unpack(">II", base64.b64decode(picture.data)[16:24]) == (2, 3)
+    assert listener.text.startswith("drawing\n")
+    [page] = (await client.read_resource(f"{link.uri}?offset=995&limit=100")).contents
+    assert isinstance(page, TextResourceContents)
+    assert page.text == "56789"
 
 
 async def test_what_an_execution_left_can_be_read(client: Client):
@@ -425,6 +486,8 @@ async def test_names_of_environments_are_completed(client: Client):
     found = await client.complete(prompt, {"name": "venv", "value": "comp"})
     assert found.completion.values == ["completed"]
     assert (await client.complete(prompt, {"name": "purpose", "value": "comp"})).completion.values == []
+    new = PromptReference(name="create-venv")  # its name is one that there is not yet
+    assert (await client.complete(new, {"name": "venv", "value": "comp"})).completion.values == []
 
 
 async def test_a_call_that_waits_says_where_it_stands(server: StartServer):

@@ -121,7 +121,9 @@ class Shown:
             self._write(value, forms)
         if _SAYS_NOTHING.fullmatch(text):
             other = forms.get("text/plain") or forms.get("text/markdown") or forms.get("text/latex")
-            text = plain(other, _VALUE_CHARACTERS) if isinstance(other, str) else plain(text, _WIDE)
+            if isinstance(other, str):
+                return plain(other, _VALUE_CHARACTERS)
+            return None if picture else plain(text, _WIDE)
         return text
 
     def _add(self, picture: str) -> None:

@@ -20,6 +20,7 @@ from pydantic import Field
 
 # See "Completion" in the protocol's specification.
 _MOST_COMPLETIONS = 100
+_CREATES = "create-venv"
 
 
 def check(prompts: Iterable[Prompt], name: str, given: Mapping[str, Any]) -> None:
@@ -80,7 +81,7 @@ def add_prompts(server: MCPServer[Any]) -> None:
             "work. Then list them with a word on what each is for."
         )
 
-    @server.prompt(name="create-venv", title="Make an environment")
+    @server.prompt(name=_CREATES, title="Make an environment")
     async def _create_venv(
         purpose: Annotated[str, Field(description="what the environment is for")],
         venv: Annotated[str, Field(description="its name; left out: a fitting one is chosen")] = "",
@@ -99,7 +100,7 @@ def add_prompts(server: MCPServer[Any]) -> None:
 
 
 def add_completion(server: MCPServer[Any], venv_names: Callable[[], Awaitable[list[str]]]) -> None:
-    """Completes the argument of prompts that names an environment."""
+    """Completes the argument of prompts that names an environment which is there."""
 
     @server.completion()
     async def _complete(
@@ -107,7 +108,7 @@ def add_completion(server: MCPServer[Any], venv_names: Callable[[], Awaitable[li
         argument: CompletionArgument,
         _context: CompletionContext | None,
     ) -> Completion | None:
-        if not isinstance(reference, PromptReference) or argument.name != "venv":
+        if not isinstance(reference, PromptReference) or reference.name == _CREATES or argument.name != "venv":
             return None
         found = [name for name in await venv_names() if name.startswith(argument.value)]
         return Completion(values=found[:_MOST_COMPLETIONS], total=len(found), has_more=len(found) > _MOST_COMPLETIONS)
