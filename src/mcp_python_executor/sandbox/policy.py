@@ -5,7 +5,8 @@ from pathlib import Path
 
 _SYSTEM = Path("/usr")
 
-# What programs need of the system, where it is: libraries, time zones, fonts, certificates, MIME types.
+# What programs need of the system, where it is: libraries, time zones, fonts, certificates, MIME types, and which cores
+# there are.
 SYSTEM_DIRECTORIES = ("/bin", "/lib", "/lib32", "/lib64", "/sbin", "/usr")
 SYSTEM_FILES = (
     "/etc/alternatives",
@@ -21,6 +22,7 @@ SYSTEM_FILES = (
     "/etc/ssl/certs",
     "/etc/ssl/openssl.cnf",
     "/etc/timezone",
+    "/sys/devices/system/cpu",
 )
 NETWORK_FILES = (
     "/etc/gai.conf",
@@ -69,7 +71,7 @@ def readable(policy: Policy, *, walled: bool) -> tuple[list[Path], list[Path]]:
     Landlock allows beneath and never takes away: what lies beside a hidden directory is named one by one.
     """
     if walled:
-        return [*policy.read, *map(Path, SYSTEM_DIRECTORIES), Path("/dev"), Path("/etc")], []
+        return [*policy.read, *map(Path, (*SYSTEM_DIRECTORIES, "/dev", "/etc", "/sys"))], []
     system = SYSTEM_DIRECTORIES + SYSTEM_FILES + (NETWORK_FILES if policy.network else ())
     read, look = [Path(name) for name in system], list[Path]()
     for path in policy.read:
