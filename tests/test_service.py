@@ -1,6 +1,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,6 +87,23 @@ async def test_without_walls_strict_refuses_and_says_what_to_do(tmp_path: Path, 
         health = await service.health()
     assert health.status == "failing"
     assert "walls are missing" in health.problems[0]
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32", "freebsd14"])
+async def test_elsewhere_than_on_linux_code_is_refused_in_one_line_and_environments_work(
+    base: Path, monkeypatch: pytest.MonkeyPatch, system: str
+):
+    monkeypatch.setattr("mcp_python_executor.sandbox.probe.sys", SimpleNamespace(platform=system))
+    async with open_service(Settings(venvs_base_path=base)) as service:
+        with pytest.raises(WallsMissing) as refused:
+            await service.execute(request("1"))
+        await service.venvs.create(f"on-{system}")
+        assert f"on-{system}" in [venv.name for venv in await service.venvs.list()]
+        await service.venvs.delete(f"on-{system}")
+        health = await service.health()
+    assert "\n" not in str(refused.value)
+    assert f"system: {system}; walls stand on Linux and in WSL 2 only; or choose ISOLATION=none " in str(refused.value)
+    assert (health.status, health.isolation["strictPossible"]) == ("failing", False)
 
 
 async def test_without_walls_none_runs_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,7 @@
 """A report is hostile input: a forger harms its own result, and nothing else."""
 
 import json
+from pathlib import Path
 
 import anyio
 import psutil
@@ -13,6 +14,9 @@ from tests.bench import OpenBench
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
+# Of each report what came over the channel, and a copy of its message.
+_HELD_OF_A_REPORT = 2 * 32 * MEBIBYTE
+_SLACK = 64 * MEBIBYTE
 _PRELUDE = """
 import json, os, struct, time
 def send(data):
@@ -111,6 +115,56 @@ print("went on")
     result = await run(open_bench, "os.set_blocking(3, False)" + code)
     assert "went on" in result.stdout
     assert psutil.Process().memory_info().rss - before < 200 * MEBIBYTE
+
+
+# Tiny items, and the field that they are sent in: parsed, each takes many times its size.
+TINY = [("0", "pictures"), ("[]", "pictures"), ("[[]]", "modules"), ('{"":0}', "error"), ('"\\u00e9"', "x")]
+
+
+@pytest.mark.parametrize("mebibytes", [30, 60])
+async def test_five_reports_of_tiny_items_do_not_take_the_servers_memory(open_bench: OpenBench, mebibytes: int):
+    code = """
+item, field = json.loads(input())
+items = (item + ",") * ((SIZE << 20) // (len(item) + 1))
+text = f'{{"{field}": [{items}0]}}'.encode()
+left, end = memoryview(struct.pack("!I", len(text)) + text), time.monotonic() + 3
+os.set_blocking(3, False)
+while left and time.monotonic() < end:  # past what a report may have nobody reads on
+    try: left = left[os.write(3, left):]
+    except BlockingIOError: time.sleep(0.01)
+    except OSError: break
+print("went on")
+os._exit(0)
+"""
+    results: list[ExecutionResult] = []
+    async with open_bench() as bench:
+
+        async def forge(tiny: tuple[str, str]) -> None:
+            program = _PRELUDE + code.replace("SIZE", str(mebibytes))
+            results.append(await bench.run(program, stdin=json.dumps(tiny).encode() + b"\n"))
+
+        await bench.run("1")
+        before = psutil.Process().memory_info().rss
+        forget_peak()
+        async with anyio.create_task_group() as tasks:
+            for tiny in TINY:
+                tasks.start_soon(forge, tiny)
+        grown = peak() - before
+        assert (await bench.run("6 * 7")).result == "42"
+    assert [result.stdout.splitlines()[-1:] for result in results] == [["went on"]] * 5
+    assert {result.error for result in results} == {None}
+    assert grown < 5 * _HELD_OF_A_REPORT + _SLACK, f"{grown / MEBIBYTE:.0f} MiB"
+
+
+def forget_peak() -> None:
+    """The most memory that this process had is from now on what it has: see clear_refs in proc(5)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    """The most memory that this process had, in bytes."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 @pytest.mark.parametrize("field", ["result", "message", "traceback", "type", "name"])

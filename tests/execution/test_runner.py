@@ -4,6 +4,7 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import psutil
 import pytest
 
@@ -516,3 +517,13 @@ async def test_what_is_no_text_is_told_as_text_and_kept_as_it_is(open_bench: Ope
         page = bench.runner.records.page(result.execution_id, "stdout")
     assert result.stdout == "\ufffd\0red\nok\n\ufffd\n"
     assert page.data == b"\xff\0\x1b[31mred\x1b[0m\r\nok\n\xff\n"
+
+
+async def test_interpreters_are_started_from_the_main_thread_alone(open_bench: OpenBench):
+    async def start() -> None:
+        async with open_bench(isolation="none") as bench:
+            with pytest.raises(EngineError, match="from the main thread alone"):
+                await bench.run("1")
+
+    # What bubblewrap is told to end with is the thread that starts it: any other may end before the server does.
+    await anyio.to_thread.run_sync(anyio.run, start)

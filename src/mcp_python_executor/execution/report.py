@@ -12,6 +12,10 @@ from mcp_python_executor.execution.model import Picture
 
 _KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _LENGTH = struct.Struct("!I")
+# A worker's texts are cut: they and its names have fewer of these characters. Each that begins an item costs up to a
+# hundred bytes when it is parsed.
+_MOST_ITEMS = 200_000
+_BEGINS_ITEM = b",", b"[", b"{"
 
 
 def _at_most(characters: int) -> AfterValidator:
@@ -72,7 +76,7 @@ class Report(BaseModel):
         return found
 
 
-def parse(data: bytes) -> Report:
+def parse(data: bytes | bytearray) -> Report:
     """The report in everything that came over a channel: a sign of life, or of failure, and then the report.
 
     What is no report gives an empty one.
@@ -80,16 +84,21 @@ def parse(data: bytes) -> Report:
     Raises:
         EngineError: the worker could not put up its walls, so nothing of the program ran.
     """
-    first, rest = _next(data)
+    first, end = _message(data, 0)
     try:
         sign = _Sign.model_validate_json(first)
         if not sign.ready:
             raise EngineError(f"a worker could not put up its walls: {sign.failed}")
-        if rest.startswith(stacks.START):
-            return Report(stack=rest.decode(errors="replace"))
-        return Report.model_validate_json(_next(rest)[0])
+        if data.startswith(stacks.START, end):
+            return Report(stack=data[end:].decode(errors="replace"))
+        told, _ = _message(data, end)
+        return Report.model_validate_json(told) if _is_worth_parsing(told) else Report()
     except ValidationError:
         return Report()
+
+
+def _is_worth_parsing(message: bytes | bytearray) -> bool:
+    return sum(map(message.count, _BEGINS_ITEM)) <= _MOST_ITEMS
 
 
 def is_complete(data: bytes | bytearray) -> bool:
@@ -102,10 +111,10 @@ def is_complete(data: bytes | bytearray) -> bool:
     return len(data) >= end
 
 
-def _next(data: bytes) -> tuple[bytes, bytes]:
-    """The first message in `data`, and what follows it."""
-    if len(data) < _LENGTH.size:
-        return b"", b""
-    (size,) = _LENGTH.unpack_from(data)
-    end = _LENGTH.size + size
-    return data[_LENGTH.size : end], data[end:]
+def _message(data: bytes | bytearray, start: int) -> tuple[bytes | bytearray, int]:
+    """The message in `data` that begins at `start`, and where it ends."""
+    if len(data) < start + _LENGTH.size:
+        return b"", len(data)
+    (size,) = _LENGTH.unpack_from(data, start)
+    end = start + _LENGTH.size + size
+    return data[start + _LENGTH.size : end], end

@@ -17,8 +17,8 @@ from mcp_python_executor.execution import report, stacks
 from mcp_python_executor.execution.cgroups import Leaf
 from mcp_python_executor.execution.report import Report
 
-# A report carries pictures; past this the channel is read no further, and what it said does not count.
-_REPORT_BYTES = 64 * 1024 * 1024
+# A report carries up to 27 MiB of pictures; past this the channel is read no further, and what it said does not count.
+_REPORT_BYTES = 32 * 1024 * 1024
 _CHUNK = 262_144
 # A larger report is parsed in a thread: other calls are not to wait for it.
 _PARSED_AT_ONCE = 65_536
@@ -181,7 +181,7 @@ class Worker:
             return report.parse(data)
         return await anyio.to_thread.run_sync(report.parse, data)
 
-    async def _read_channel(self) -> bytes:
+    async def _read_channel(self) -> bytearray:
         data = bytearray()
         channel = self._open_channel()
         while len(data) <= _REPORT_BYTES and not report.is_complete(data):
@@ -195,7 +195,7 @@ class Worker:
             if not piece:
                 break
             data += piece
-        return bytes(data)
+        return data
 
     def tell_stack(self) -> None:
         """Has the worker report where its program is, in place of its report."""

@@ -6,6 +6,7 @@ import secrets
 import socket
 import struct
 import subprocess
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -84,6 +85,12 @@ def _tasks_of_user() -> int:
     return count
 
 
+def _check_thread() -> None:
+    """bubblewrap's --die-with-parent, PR_SET_PDEATHSIG in prctl(2), would end it with the thread that started it."""
+    if threading.current_thread() is not threading.main_thread():
+        raise EngineError("interpreters are started from the main thread alone")
+
+
 class _Event(BaseModel):
     """What a zygote tells: hostile input, for packages run in it. Times in seconds, `peak` in bytes."""
 
@@ -139,6 +146,7 @@ class Zygote:
             self.directory.mkdir(mode=0o700, parents=True)
             argv, environment = self._command()
             try:
+                _check_thread()
                 async with owned(
                     argv,
                     environment=environment,
