@@ -70,7 +70,8 @@ def confinement(request: pytest.FixtureRequest, walls: Walls) -> Confinement:
     fewer = choose_confinement(
         None if "bubblewrap" in missing else stand.bubblewrap,
         namespaces="namespaces" not in missing,
-        landlock_abi=walls.landlock_abi,
+        landlock=True,
+        scopes=walls.scopes,
         seccomp=True,
         unprivileged=stand.unprivileged,
     )

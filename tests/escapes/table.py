@@ -17,6 +17,7 @@ WITHOUT: dict[str, frozenset[str]] = {
                 f"test_environments.py::test_the_environment_keeps_its_modes_owners_times_and_attributes[{victim}]"
                 for victim in ("lib/python*/site-packages", "lib/python*/site-packages/package/__init__.py")
             ),
+            "test_namespaces.py::test_its_namespaces_are_not_the_hosts",
             "test_preloaded.py::test_a_file_of_the_home_directory_is_out_of_reach[change-ahead]",
             "test_preloaded.py::test_a_file_of_the_home_directory_is_out_of_reach[change-at start]",
             "test_preloaded.py::test_a_worker_that_is_kept_from_its_walls_is_behind_the_interpreters",
@@ -39,6 +40,7 @@ WITHOUT: dict[str, frozenset[str]] = {
     "namespaces": frozenset(
         {
             "test_namespaces.py::test_how_many_processes_others_start_is_not_told",
+            "test_namespaces.py::test_proc_lists_its_own_processes_and_no_others",
             *(
                 f"test_namespaces.py::test_nobody_else_is_found[{how}]"
                 for how in (

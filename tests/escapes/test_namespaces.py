@@ -1,5 +1,6 @@
 """What only namespaces of its own hide from a program: that others run, and how."""
 
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -79,3 +80,39 @@ async def test_how_many_processes_others_start_is_not_told(
     async with another_under_way(open_bench, tmp_path) as bench:
         told = {(await attack(bench, code)).splitlines()[0] for _ in range(3)}
     assert (len(told) == 1) is confinement.namespaces
+
+
+async def test_proc_lists_its_own_processes_and_no_others(
+    open_bench: OpenBench, confinement: Confinement, tmp_path: Path
+):
+    code = """
+import os, signal
+children = []
+for _ in range(3):
+    children.append(os.fork())
+    if not children[-1]: signal.pause()
+try: listed = sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+except PermissionError: listed = "nothing"
+print("listed", listed, "of", sorted({1, os.getpid(), *children}))
+"""
+    async with another_under_way(open_bench, tmp_path) as bench:
+        listed, own = (await attack(bench, code)).splitlines()[0].removeprefix("listed ").split(" of ")
+    # Elsewhere what lies in /proc is not listed at all.
+    assert listed == (own if confinement.namespaces else "nothing")
+
+
+async def test_its_namespaces_are_not_the_hosts(open_bench: OpenBench, confinement: Confinement):
+    kinds = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
+    code = f"""
+import os, socket
+for kind in {kinds}: print("own", os.readlink("/proc/self/ns/" + kind))
+print("host name", socket.gethostname())
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, code)
+    own = [line.removeprefix("own ") for line in told.splitlines() if line.startswith("own ")]
+    host = [os.readlink(f"/proc/self/ns/{kind}") for kind in kinds]  # noqa: PTH115 - no path
+    assert len(own) == len(host)
+    if confinement.bubblewrap is not None:
+        assert set(own).isdisjoint(host)
+        assert "host name sandbox\n" in told

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from mcp_python_executor.sandbox import probe as sandbox_probe
 from mcp_python_executor.sandbox.probe import Confinement, Wall, Walls, choose_confinement, probe
 
 pytestmark = pytest.mark.anyio
@@ -15,6 +16,36 @@ def test_every_wall_stands_where_the_tests_run(walls: Walls):
         *("bubblewrap", "namespaces", "mounts", "landlock", "seccomp", "processes")
     ]
     assert walls.landlock_abi >= 1
+
+
+# What a kernel may say and not do; and which try then fails, though nothing refused to be put up.
+HOLLOW = {
+    "landlock": ("landlock.restrict = lambda *_, **__: None", "opening a file was not refused"),
+    "scopes": ("landlock._ALL_SCOPES = 0", "a signal to a process beyond was not refused"),
+    "mounts": ("namespaces.own_mounts = lambda *_: None", "its /proc shows the processes of others"),
+    "seccomp": ("seccomp.install = lambda _: None", "a Unix socket was not refused"),
+}
+
+
+@pytest.mark.parametrize("wall", HOLLOW)
+async def test_a_wall_that_refuses_nothing_does_not_stand(walls: Walls, monkeypatch: pytest.MonkeyPatch, wall: str):
+    hollow, told = HOLLOW[wall]
+    true_bootstrap = sandbox_probe.bootstrap
+
+    def bootstrap(module: str) -> list[str]:
+        flag, option, boot = true_bootstrap(module)
+        prepare = f"from inside import landlock, namespaces, seccomp; {hollow}; m.main()"
+        return [flag, option, boot.replace("m.main()", prepare)]
+
+    assert walls.missing == ""
+    monkeypatch.setattr(sandbox_probe, "bootstrap", bootstrap)
+    found = await probe()
+    if wall == "scopes":
+        assert not found.scopes
+        assert told in found.walls[3].detail
+    else:
+        assert [(each.name, each.detail) for each in found.walls if not each.stands] == [(wall, told)]
+        assert found.confinement != walls.confinement
 
 
 def test_root_has_bubblewrap_run_by_a_user_without_privilege(walls: Walls):
@@ -62,28 +93,31 @@ BY_LANDLOCK = Confinement(landlock=True, seccomp=True)
 
 
 @pytest.mark.parametrize(
-    ("bubblewrap", "namespaces", "abi", "seccomp", "chosen"),
+    ("bubblewrap", "namespaces", "landlock", "scopes", "seccomp", "chosen"),
     [
-        (BWRAP, True, 7, True, FULL),
-        (BWRAP, True, 1, True, FULL),
-        (BWRAP, False, 6, True, BY_BUBBLEWRAP),
-        (BWRAP, False, 5, True, None),
-        (None, True, 6, True, BY_LANDLOCK),
-        (None, False, 6, True, BY_LANDLOCK),
-        (None, True, 5, True, None),
-        (BWRAP, True, 0, True, None),
-        (BWRAP, True, 7, False, None),
-        (None, False, 0, False, None),
+        (BWRAP, True, True, True, True, FULL),
+        (BWRAP, True, True, False, True, FULL),
+        (BWRAP, False, True, True, True, BY_BUBBLEWRAP),
+        (BWRAP, False, True, False, True, None),
+        (None, True, True, True, True, BY_LANDLOCK),
+        (None, False, True, True, True, BY_LANDLOCK),
+        (None, True, True, False, True, None),
+        (BWRAP, True, False, False, True, None),
+        (BWRAP, False, False, True, True, None),
+        (BWRAP, True, True, True, False, None),
+        (None, False, False, False, False, None),
     ],
 )
 def test_what_strict_is_met_by(
-    bubblewrap: Path | None, namespaces: bool, abi: int, seccomp: bool, chosen: Confinement | None
+    bubblewrap: Path | None, namespaces: bool, landlock: bool, scopes: bool, seccomp: bool, chosen: Confinement | None
 ):
-    assert choose_confinement(bubblewrap, namespaces=namespaces, landlock_abi=abi, seccomp=seccomp) == chosen
+    told = choose_confinement(bubblewrap, namespaces=namespaces, landlock=landlock, scopes=scopes, seccomp=seccomp)
+    assert told == chosen
 
 
 def test_without_a_bound_on_processes_strict_is_not_met():
-    assert choose_confinement(BWRAP, namespaces=True, landlock_abi=7, seccomp=True, processes=False) is None
+    walls = {"namespaces": True, "landlock": True, "scopes": True, "seccomp": True}
+    assert choose_confinement(BWRAP, **walls, processes=False) is None
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root is refused: the escapes are tried as an ordinary user too")

@@ -190,14 +190,14 @@ class Run:
         os.close(self._handle)
 
 
-def own_mounts(sizes: dict[str, int], keep: list[str]) -> bool:
-    """In the worker: its own IPC objects, and an empty tmpfs at each directory of `sizes`, of at most so many bytes.
+def own_mounts(sizes: dict[str, int], keep: list[str]) -> None:
+    """In the worker: its own IPC objects, /proc, and an empty tmpfs at each directory of `sizes`, of so many bytes.
 
-    `keep` stays visible below them. Gives whether it has a /proc of its own too. Where the kernel permits: not below a
-    bubblewrap that root started, which covers parts of it.
+    `keep` stays visible below them.
 
     Raises:
-        OSError: the kernel refused.
+        OSError: the kernel refused, as it does a /proc where parts of the present one are covered: below a bubblewrap
+            that root runs, say.
     """
     _checked(_libc.unshare(_NEWNS | _NEWIPC), "unshare mount and IPC namespaces")
     _checked(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "make mounts private")
@@ -208,11 +208,10 @@ def own_mounts(sizes: dict[str, int], keep: list[str]) -> bool:
         _checked(_libc.mount(b"tmpfs", directory.encode(), b"tmpfs", flags, options), f"mount {directory}")
         for path, place in kept:
             _bring_back(path, place)
-    if _libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None) != 0:
-        return False
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    _checked(_libc.mount(b"proc", b"/proc", b"proc", flags, None), "mount /proc")
     for name in _ANOTHERS_IN_PROC:
         _checked(_libc.mount(b"/dev/null", name.encode(), None, _MS_BIND, None), f"cover {name}")
-    return True
 
 
 def _bring_back(path: str, place: int) -> None:

@@ -1,9 +1,15 @@
-"""Tries each wall that a run needs, as a run does, and prints as JSON how each try went: empty where it stands."""
+"""Tries each wall that a run needs, as a run does, and prints as JSON how each try went: empty where it stands.
+
+A wall stands when what it has to refuse is refused, whatever the kernel says of itself.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
+import socket
 import sys
 
 from . import landlock, namespaces, seccomp
@@ -12,25 +18,98 @@ TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program wo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_TRIES = "namespaces", "mounts", "landlock", "seccomp"
+_TRIES = "namespaces", "mounts", "landlock", "scopes", "seccomp"
+_MS_REMOUNT, _MS_BIND, _NEWUSER = 32, 4096, 0x10000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _refused(what: str, number: int, act: Callable[[], object]) -> None:
+    """Raises OSError where `act` succeeds, or fails otherwise than with the error `number`."""
+    try:
+        act()
+    except OSError as error:
+        if error.errno != number:
+            raise
+    else:
+        raise OSError(f"{what} was not refused")
+
+
+def _call(function: str, *arguments: object) -> None:
+    if getattr(_libc, function)(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), function)
+
+
+def _locked() -> int:
+    home = namespaces.enter_locked()
+    if os.statvfs("/").f_flag & os.ST_RDONLY:  # as bubblewrap leaves it
+        change = _MS_REMOUNT | _MS_BIND
+        _refused("making a locked mount writable", errno.EPERM, lambda: _call("mount", None, b"/", None, change, None))
+    return home
+
+
+class _Beyond:
+    """A process and a socket that a later Landlock domain does not hold."""
+
+    def __init__(self, inherited: int) -> None:
+        self._server, self._client = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+        self._server.bind("")  # the kernel chooses an abstract address
+        self._server.listen()
+        held, self._hold = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(inherited)
+            os.close(self._hold)
+            os.read(held, 1)
+            os._exit(0)
+
+    def try_to_reach(self) -> None:
+        _refused("a signal to a process beyond", errno.EPERM, lambda: os.kill(self._pid, 0))
+        address = self._server.getsockname()
+        _refused("a connection to a socket beyond", errno.EPERM, lambda: self._client.connect(address))
+
+
+def _try_mounts() -> None:
+    namespaces.own_mounts({"/tmp": 1 << 20}, [])
+    namespaces.own_user()
+    others = {entry for entry in os.listdir("/proc") if entry.isdigit()} - {"1", str(os.getpid())}
+    if others:
+        raise OSError("its /proc shows the processes of others")
+
+
+def _try_landlock() -> None:
+    namespaces.no_new_privileges()
+    landlock.restrict([], [], [], network=False)
+    for flags in (os.O_RDONLY, os.O_WRONLY):
+        _refused("opening a file", errno.EACCES, lambda flags=flags: os.open(os.devnull, flags))
+
+
+def _try_seccomp() -> None:
+    seccomp.install(seccomp.program(os.uname().machine, network=False, zygote=False))
+    _refused("a Unix socket", errno.EACCES, lambda: socket.socket(socket.AF_UNIX))
+    _refused("tracing", errno.EPERM, lambda: _call("ptrace", 0, 0, 0, 0))
+    _refused("a user namespace", errno.EPERM, lambda: _call("unshare", _NEWUSER))
+
+
+def _tell(write: int, name: str, put_up: Callable[[], object]) -> None:
+    try:
+        put_up()
+        told = ""
+    except OSError as error:
+        told = str(error)
+    os.write(write, json.dumps({name: told}).encode() + b"\n")
 
 
 def _try_in_worker(write: int) -> None:
     """In a fork: every wall of a worker, told one by one, so that a kill half-way shows what was tried last."""
-    machine = os.uname().machine
-    walls: dict[str, Callable[[], object]] = {
-        "mounts": lambda: (namespaces.own_mounts({"/tmp": 1 << 20}, []), namespaces.own_user()),
-        "landlock": lambda: (namespaces.no_new_privileges(), landlock.restrict(["/"], [], [], network=False)),
-        "seccomp": lambda: seccomp.install(seccomp.program(machine, network=False, zygote=False)),
-    }
-    for name, put_up in walls.items():
-        try:
-            put_up()
-            told = ""
-        except OSError as error:
-            told = str(error)
-        os.write(write, json.dumps({name: told}).encode() + b"\n")
-    os._exit(0)
+    try:
+        _tell(write, "mounts", _try_mounts)
+        beyond = _Beyond(write)
+        _tell(write, "landlock", _try_landlock)
+        _tell(write, "scopes", beyond.try_to_reach)
+        _tell(write, "seccomp", _try_seccomp)
+    finally:
+        os._exit(0)
 
 
 def main() -> None:
@@ -38,7 +117,7 @@ def main() -> None:
     found: dict[str, object] = dict.fromkeys(_TRIES, "not reached")
     found["abi"] = landlock.abi()
     try:
-        home = namespaces.enter_locked()
+        home = _locked()
         run = namespaces.Run(home, namespaces.Inits(home, sys.argv[1]))
         found["namespaces"] = ""
     except OSError as error:

@@ -81,14 +81,13 @@ def _take_descriptors(descriptors: list[int]) -> socket.socket:
 def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
     """Every wall between this run and the rest, in the only order that works: mounts, limits, Landlock, seccomp."""
     walls, limits = config["walls"], config["limits"]
-    own_proc = own_temporary = False
+    own = "namespaces" in walls
     if walls:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(_FIRST_TO_DIE)
-    if "namespaces" in walls:
+    if own:
         sizes = {path: limits["temporary_bytes"] // len(_TEMPORARY) for path in _TEMPORARY}
-        own_proc = namespaces.own_mounts({**sizes, config["runs"]: _PAGE}, config["keep"] + order["write"])
-        own_temporary = True
+        namespaces.own_mounts({**sizes, config["runs"]: _PAGE}, config["keep"] + order["write"])
         namespaces.own_user()
         namespaces.drop_capabilities()
     os.environ.update(order["environment"])
@@ -104,8 +103,8 @@ def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
         raise OSError("a thread survived the fork; Landlock would not bind it")
     namespaces.no_new_privileges()
     if "landlock" in walls:
-        read = config["read"] + (["/proc"] if own_proc else _own_part_of_proc())
-        write = order["write"] + (_TEMPORARY if own_temporary else [os.environ["HOME"], os.environ["TMPDIR"]])
+        read = config["read"] + (["/proc"] if own else _own_part_of_proc())
+        write = order["write"] + (_TEMPORARY if own else [os.environ["HOME"], os.environ["TMPDIR"]])
         landlock.restrict(read, write, _DEVICES, network=config["network"], look=[*config["look"], _OWN_PROC])
     if "seccomp" in walls:
         seccomp.install(config["filter"])

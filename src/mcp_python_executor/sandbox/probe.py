@@ -19,7 +19,6 @@ from mcp_python_executor.sandbox.unprivileged import launcher
 
 INSIDE = Path(__file__).parent.parent / "inside"
 _SECONDS = 10
-_SIGNALS_SCOPED = 6
 _APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 # As Ubuntu packages it; see apparmor_parser(8).
 _APPARMOR_PROFILE = (
@@ -80,7 +79,8 @@ def choose_confinement(
     bubblewrap: Path | None,
     *,
     namespaces: bool,
-    landlock_abi: int,
+    landlock: bool,
+    scopes: bool,
     seccomp: bool,
     processes: bool = True,
     unprivileged: bool = False,
@@ -93,15 +93,16 @@ def choose_confinement(
     | works | no (AppArmor) | ABI 6 | bubblewrap's mounts, Landlock, seccomp | its supervisor |
     | no | not used | ABI 6 | Landlock, seccomp | its supervisor |
 
-    Where runs share a PID namespace Landlock has to scope their signals: ABI 6. `processes` tells whether the kernel
+    Where runs share a PID namespace Landlock has to keep them from each other's signals and sockets (`scopes`), as it
+    does since ABI 6. `processes` tells whether the kernel
     bounds how many a run has: for root it does where bubblewrap is started `unprivileged`, so the last row is not for
     root.
     """
-    if not seccomp or not processes or landlock_abi < 1:
+    if not seccomp or not processes or not landlock:
         return None
     if bubblewrap is not None and namespaces:
         return Confinement(bubblewrap, namespaces=True, landlock=True, seccomp=True, unprivileged=unprivileged)
-    if landlock_abi >= _SIGNALS_SCOPED:
+    if scopes:
         return Confinement(bubblewrap, landlock=True, seccomp=True, unprivileged=unprivileged)
     return None
 
@@ -110,12 +111,14 @@ def choose_confinement(
 class Walls:
     """The walls of this machine. `bubblewrap` is the program where it works, `landlock_abi` is 0 without Landlock.
 
-    `unprivileged` tells that root has it run as a user of its own.
+    `scopes` tells that Landlock keeps signals and abstract sockets in, `unprivileged` that root has bubblewrap run as a
+    user of its own.
     """
 
     walls: tuple[Wall, ...]
     bubblewrap: Path | None
     landlock_abi: int
+    scopes: bool = False
     unprivileged: bool = False
 
     @property
@@ -125,7 +128,8 @@ class Walls:
         return choose_confinement(
             self.bubblewrap,
             namespaces={"namespaces", "mounts"} <= stands,
-            landlock_abi=self.landlock_abi if "landlock" in stands else 0,
+            landlock="landlock" in stands,
+            scopes=self.scopes,
             seccomp="seccomp" in stands,
             processes="processes" in stands,
             unprivileged=self.unprivileged,
@@ -167,17 +171,30 @@ async def probe(*places: Path) -> Walls:
     walls = (
         outer,
         _wall("namespaces", inside, "a PID namespace for each run, its mounts locked", _namespaces_remedy()),
-        _wall("mounts", inside, "a private /tmp for each run", _namespaces_remedy()),
-        _wall("landlock", inside, f"ABI {inside['abi']}", "use Linux 5.13 or newer with landlock among its LSMs"),
+        _wall("mounts", inside, "a private /tmp and /proc for each run", _namespaces_remedy()),
+        _wall("landlock", inside, _landlock(inside), "use Linux 5.13 or newer with landlock among its LSMs"),
         _wall("seccomp", inside, f"a filter for {platform.machine()}", "use x86-64 or arm64 with seccomp enabled"),
         _bound_on_processes(root=root, unprivileged=unprivileged),
     )
-    return Walls(walls, Path(program) if program and outer.stands else None, int(inside["abi"]), unprivileged)
+    return Walls(
+        walls,
+        Path(program) if program and outer.stands else None,
+        landlock_abi=int(inside["abi"]),
+        scopes=not inside["scopes"],
+        unprivileged=unprivileged,
+    )
 
 
 def _wall(name: str, found: Mapping[str, Any], detail: str, remedy: str) -> Wall:
     failure = str(found[name])
     return Wall(name, not failure, failure or detail, remedy if failure else "")
+
+
+def _landlock(found: Mapping[str, Any]) -> str:
+    """Its ABI, and what it leaves to the namespaces of runs."""
+    return f"ABI {found['abi']}" + (
+        f", and only with namespaces of a run's own: {found['scopes']}" * bool(found["scopes"])
+    )
 
 
 def _missing_bubblewrap() -> Wall:
@@ -278,4 +295,4 @@ async def _try_inside(program: str | None, *, unprivileged: bool) -> dict[str, A
         return json.loads(told)
     except ValueError:
         failure = f"the probe said {told!r}"
-        return {"namespaces": failure, "mounts": failure, "landlock": failure, "seccomp": failure, "abi": 0}
+        return {**dict.fromkeys(("namespaces", "mounts", "landlock", "scopes", "seccomp"), failure), "abi": 0}
