@@ -1,9 +1,10 @@
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 
 from mcp_python_executor.errors import ExecutorError, InvalidArgument, SettingsError, StoreError, WallsMissing
@@ -55,6 +56,41 @@ async def test_an_install_shows_in_the_next_execution(tmp_path: Path):
         await service.venvs.install("default", "iniconfig")
         after = await service.execute(request("import iniconfig"))
     assert (before.status, after.status) == (Status.ERROR, Status.OK)
+
+
+def generations(tmp_path: Path) -> set[str]:
+    return {path.name for path in (tmp_path / "venvs" / ".store" / "generations").iterdir()}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(60):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await anyio.sleep(0.05)
+
+
+async def test_an_environment_that_is_made_again_runs_as_the_first(tmp_path: Path):
+    program = request("import iniconfig, json.tool; iniconfig.__name__", venv_name="again")
+    async with opened(tmp_path) as service:
+        await service.execute(request("1"))
+        others = generations(tmp_path)
+        for _ in range(2):
+            await service.venvs.install("again", "iniconfig")
+            assert (await service.execute(program)).result == "'iniconfig'"
+            await service.venvs.delete("again")
+            await until(lambda: generations(tmp_path) == others)
+
+
+async def test_an_interpreter_keeps_the_generation_that_another_server_deletes(tmp_path: Path):
+    program = request("import iniconfig; iniconfig.__name__", venv_name="shared")
+    async with opened(tmp_path) as one, opened(tmp_path) as other:
+        await one.venvs.install("shared", "iniconfig")
+        await one.execute(program)
+        before = generations(tmp_path)
+        await other.venvs.delete("shared")
+        await other.venvs.create("some")  # and what nobody uses is removed
+        await other.venvs.install("shared", "iniconfig")
+        assert generations(tmp_path) == before
+        assert (await one.execute(program)).result == "'iniconfig'"
 
 
 async def test_a_script_outside_the_roots_is_refused(tmp_path: Path):

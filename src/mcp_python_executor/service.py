@@ -151,10 +151,9 @@ async def open_service(settings: Settings) -> AsyncGenerator[Service]:
     log.info("walls", strict=walls.strict, isolation=settings.isolation, missing=walls.missing)
     async with open_environments(settings, walls) as venvs:
         with open_cgroups() as cgroups, open_runs(settings.venvs_base_path / ".runs") as runs:
-            async with (
-                anyio.create_task_group() as tasks,
-                open_zygotes(Engine(_confinement(settings, walls), runs, settings.limits, cgroups)) as zygotes,
-            ):
+            engine = Engine(_confinement(settings, walls), runs, settings.limits, cgroups, venvs.hold)
+            async with anyio.create_task_group() as tasks, open_zygotes(engine) as zygotes:
+                venvs.tell_before_collection(zygotes.let_go)
                 service = Service(settings, walls, venvs, zygotes, Runner(zygotes, tasks))
                 tasks.start_soon(service.ensure_default, packages)
                 try:

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from mcp_python_executor.errors import Busy, EngineError
+from mcp_python_executor.execution import zygotes
 from mcp_python_executor.execution.model import Interpreter, Status
 from mcp_python_executor.limits import MEBIBYTE, Limits
 from tests.bench import OpenBench, make_interpreter
@@ -375,6 +376,20 @@ pd.DataFrame({"a": [1, 2]})["a"].sum()
     assert cold.stderr == warm.stderr
     assert warm.result == "np.int64(3)"
     assert draws[0] != draws[1]
+
+
+async def test_an_interpreter_that_nobody_asks_for_goes_and_comes_back_warm(
+    open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(zygotes, "_LOOK_SECONDS", 0.05)
+    async with open_bench() as bench:
+        await bench.run("import colorsys")
+        await until(lambda: "colorsys" in bench.zygotes.warmed(bench.surroundings))
+        monkeypatch.setattr(zygotes, "_IDLE_SECONDS", 0.2)
+        await until(lambda: not bench.zygotes.warmed(bench.surroundings))
+        monkeypatch.undo()
+        again = await bench.run("import sys; 'colorsys' in sys.modules")
+    assert again.result == "True"
 
 
 async def test_a_program_that_uses_no_package_gets_a_light_interpreter(

@@ -7,8 +7,9 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,10 @@ _EVENTS_OF_START, _EVENTS_OF_A_RUN = 3, 4
 _CREDENTIALS = struct.Struct("iII")
 
 
+Hold = Callable[[str], AbstractContextManager[bool]]
+"""Keeps the files of a generation, by its id, while the context is open; gives whether it could."""
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """What all zygotes of a server share; `runs` holds runs' directories."""
@@ -59,6 +64,7 @@ class Engine:
     runs: Path
     limits: Limits
     cgroups: Cgroups = field(default_factory=Cgroups)
+    hold: Hold = lambda _generation: nullcontext(enter_result=True)
 
 
 def _most_processes(limits: Limits, confinement: Confinement) -> tuple[int, int]:
@@ -106,7 +112,7 @@ class Zygote:
     """Gives workers while it is `alive`.
 
     `ahead`: it runs the environment's start and imports `modules`; else each worker does, within a run's limits.
-    `overran` is what that used too much of, when it was ended for that.
+    `overran` is what that used too much of, when it was ended for that. `used` is when a worker was last asked for.
     """
 
     def __init__(self, engine: Engine, surroundings: Surroundings, modules: Iterable[str], *, ahead: bool) -> None:
@@ -117,6 +123,7 @@ class Zygote:
         self._ahead = ahead and not (engine.confinement.strict and engine.confinement.bubblewrap is None)
         self.alive = True
         self.overran = ""
+        self.used = time.monotonic()
         self._workers: dict[str, Worker] = {}
         self._given = 0
         # Directories of runs that are still there.
@@ -142,7 +149,9 @@ class Zygote:
         Raises:
             EngineError: it did not start.
         """
-        with self._control, self._theirs, TemporaryFile() as complaints:
+        with self._control, self._theirs, TemporaryFile() as complaints, self._engine.hold(self.generation) as held:
+            if not held:
+                raise EngineError("an interpreter did not start: its environment is being removed")
             self.directory.mkdir(mode=0o700, parents=True)
             argv, environment = self._command()
             try:
@@ -321,6 +330,7 @@ class Zygote:
             EngineError: the zygote has died.
         """
         self._given += 1
+        self.used = time.monotonic()
         if self._spare is not None and not self._spare.ended.is_set():
             spare, self._spare = self._spare, None
             return spare
@@ -416,6 +426,11 @@ class Zygote:
             return
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no program runs in it."""
+        return len(self._workers) == (1 if self._spare is not None and not self._spare.ended.is_set() else 0)
+
+    @property
     def gone(self) -> bool:
         """Whether nothing of it runs any more."""
         return self._gone.is_set()
@@ -439,7 +454,6 @@ class Zygote:
         self._end_when_idle()
 
     def _end_when_idle(self) -> None:
-        spare = 1 if self._spare is not None and not self._spare.ended.is_set() else 0
-        if self._retired and len(self._workers) == spare:
+        if self._retired and self.is_idle:
             with suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)

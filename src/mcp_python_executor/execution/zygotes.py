@@ -4,8 +4,9 @@ A fork copies page tables, so a heavy heap makes even a small program slow: with
 `print(1)` takes two to three times as long. So a program that mentions none of the packages gets the bare one.
 """
 
+import time
 from collections import OrderedDict, defaultdict
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,6 +25,10 @@ log = structlog.get_logger()
 
 # Each is an interpreter with what it preloaded, some 10 to 100 MB, most of it shared with its workers.
 _MOST_ZYGOTES = 8
+
+# One that nobody asks for has its memory better used by others; it comes back with what it had learned.
+_IDLE_SECONDS = 1800
+_LOOK_SECONDS = 60
 
 # An answer leaves before the next spare is forked: rendering one takes about a millisecond.
 _ANSWER_SECONDS = 0.002
@@ -90,9 +95,26 @@ class Zygotes:
         self._zygotes[key] = zygote
         self._zygotes.move_to_end(key)
         while len(self._zygotes) > _MOST_ZYGOTES:
-            gone, oldest = self._zygotes.popitem(last=False)
-            self._starting.pop(gone, None)
-            oldest.retire()
+            self._retire([next(iter(self._zygotes))])
+
+    def let_go(self, generations: Collection[str]) -> None:
+        """Ends the interpreters of all but `generations`, which alone are asked for now; those at work end later."""
+        for generation in self._learned.keys() - set(generations):
+            del self._learned[generation]
+        self._retire([key for key in self._zygotes if key[0].interpreter.generation not in generations])
+
+    async def let_idle_go(self) -> None:
+        """Ends, for as long as it runs, the interpreters that nobody has asked for in a long time."""
+        while True:
+            await anyio.sleep(_LOOK_SECONDS)
+            long_ago = time.monotonic() - _IDLE_SECONDS
+            self._retire([key for key, zygote in self._zygotes.items() if zygote.is_idle and zygote.used < long_ago])
+
+    def _retire(self, keys: Iterable[_Key]) -> None:
+        for key in keys:
+            self._starting.pop(key, None)
+            if zygote := self._zygotes.pop(key, None):
+                zygote.retire()
 
     def _modules(self, key: _Key) -> frozenset[str]:
         surroundings, with_packages = key
@@ -188,7 +210,7 @@ class Zygotes:
         """Gives `key` a zygote that has imported all that was learned; the present one serves until it is there."""
         async with self._warming[key]:
             present = self._zygotes.get(key)
-            if present is not None and self._modules(key) <= present.modules:
+            if not self._is_wanted(key) or (present is not None and self._modules(key) <= present.modules):
                 return
             try:
                 if present is None:
@@ -197,16 +219,24 @@ class Zygotes:
                     warmer = await self._start(key)
                     self._put(key, warmer)
                     present.retire()
+                if not self._is_wanted(key):
+                    self._retire([key])
+                    return
                 await warmer.refill()
             except EngineError as error:
                 log.warning("no_warmer_zygote", reason=str(error))
+
+    def _is_wanted(self, key: _Key) -> bool:
+        return key[0].interpreter.generation in self._learned
 
 
 @asynccontextmanager
 async def open_zygotes(engine: Engine) -> AsyncGenerator[Zygotes]:
     """The server's zygotes; all of them, and all that they run, are gone when the context ends."""
     async with anyio.create_task_group() as tasks:
+        zygotes = Zygotes(engine, tasks)
+        tasks.start_soon(zygotes.let_idle_go)
         try:
-            yield Zygotes(engine, tasks)
+            yield zygotes
         finally:
             tasks.cancel_scope.cancel()

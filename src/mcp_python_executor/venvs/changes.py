@@ -1,6 +1,6 @@
 """How environments change: the right to change one, the commit, and what follows it in its own time."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import asynccontextmanager
 
 import anyio
@@ -29,6 +29,7 @@ class Changes:
         self._confine = confine
         self._background = background
         self._timeout_seconds = timeout_seconds
+        self.before_collection: Callable[[Collection[str]], None] | None = None
         # One generation at a time: the machine is for executions.
         self._finishing = anyio.Lock()
 
@@ -76,6 +77,8 @@ class Changes:
     async def collect(self) -> None:
         """Remove what nobody names or uses."""
         try:
+            if self.before_collection is not None:
+                self.before_collection(await run_sync(self._store.present))
             await run_sync(collect, self._store)
         except OSError as error:  # it is done again after the next operation
             log.warning("collect_failed", reason=str(error))

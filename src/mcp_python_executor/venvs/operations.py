@@ -3,8 +3,8 @@ servers."""
 
 import os
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -304,6 +304,21 @@ class Venvs:
             yield generation
         finally:
             lock.release()
+
+    @contextmanager
+    def hold(self, generation: str) -> Generator[bool]:
+        """Keep the generation `generation` from removal for the block; False where it is being made or removed."""
+        lock = self._store.try_lease(generation)
+        try:
+            yield lock is not None
+        finally:
+            if lock is not None:
+                lock.release()
+                self._changes.collect_soon()
+
+    def tell_before_collection(self, listener: Callable[[Collection[str]], None]) -> None:
+        """Have `listener` told what environments run in, each time before what nobody uses is removed."""
+        self._changes.before_collection = listener
 
     async def tidy(self) -> None:
         """Remove what earlier servers left, and finish what they did not."""

@@ -205,6 +205,10 @@ class Store:
                     named.update(record.past(current))
         return named
 
+    def present(self) -> set[str]:
+        """The ids of what environments run in now."""
+        return {generation.id for name in self.names() if (generation := self.generation(name)) is not None}
+
     def touch(self, name: str) -> None:
         """Note that `name` is used now. It may be lost with the power or on a full disk: nothing is waited for."""
         path = f"{self.venvs}{os.sep}{name}.used"
