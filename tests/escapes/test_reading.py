@@ -1,8 +1,10 @@
 """A program reads its environment, the system and its own places, and nothing else of the host's."""
 
+import json
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +12,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from mcp_python_executor.execution.model import Status
+from mcp_python_executor.sandbox.policy import SYSTEM_FILES
 from mcp_python_executor.sandbox.probe import Confinement
-from tests.bench import OpenBench
+from tests.bench import PROGRAMS, OpenBench
 from tests.escapes.attack import CANARY, attack, try_every_way
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
@@ -144,6 +148,22 @@ for way in (
     )
     names = {entry.name async for entry in anyio.Path(place).iterdir()} - {*inside, "runs", "work", ".pyenv"}
     assert not [name for name in names if f"'{name}'" in told or f"{name}\\n" in told or f"/{name}'" in told]
+
+
+async def test_what_programs_need_of_the_system_is_read(open_bench: OpenBench):
+    # But for links to programs.
+    files = [path for path in SYSTEM_FILES if path.startswith("/etc/") and path != "/etc/alternatives"]
+    places = ("/usr/share/fonts", "/usr/share/zoneinfo", *files)
+    command = [sys.executable, PROGRAMS / "looks_at_the_system.py", *places]
+    outside = json.loads((await anyio.run_process(command, env={})).stdout)
+    async with open_bench() as bench:
+        result = await bench.run_program("looks_at_the_system.py", args=places)
+    assert result.status is Status.OK, result
+    assert json.loads(result.stdout) == outside
+    assert outside["hours in Paris"] == 1
+    for name in ("certificates", "/usr/share/fonts", "/usr/share/zoneinfo"):
+        if outside[name] in (0, [0, 0]):
+            pytest.skip(f"this machine has no {name}")
 
 
 async def test_where_a_link_leads_is_not_told(open_bench: OpenBench, confinement: Confinement, home: Path):
