@@ -374,6 +374,19 @@ async def test_a_cancelled_call_leaves_nothing_running(server: StartServer, tmp_
         assert not is_held(tmp_path)
 
 
+async def test_a_silent_run_is_heard_of(server: StartServer):
+    async def run(mode: str) -> None:
+        listener = Listener()
+        async with Client(server(), mode=mode) as client:
+            arguments = {"code": "import time\ntime.sleep(11)"}
+            await client.call_tool("execute_python", arguments, progress_callback=listener)
+        assert listener.text == "still running after 10 s"
+
+    async with anyio.create_task_group() as tasks:
+        for mode in ("auto", "legacy"):
+            tasks.start_soon(run, mode)
+
+
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_nothing_is_heard_of_a_call_once_it_is_cancelled(server: StartServer, tmp_path: Path, mode: str):
     code = """

@@ -1,8 +1,10 @@
 """docopt and pysendfile have no wheels at all: they are built, behind this machine's walls."""
 
+import io
 import os
 import shutil
 import sysconfig
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,29 @@ async def test_an_extension_that_exists_only_as_source_is_compiled_and_lies_besi
         assert {change.name for change in report.added} >= {"numpy", "pandas", "pysendfile"}
         assert list((base / "lab").glob("lib/python*/site-packages/sendfile*.so"))
         await each_holds_what_it_says(venvs, base, modules="sendfile, numpy, pandas")
+
+
+@pytest.mark.usefixtures("compiler")
+async def test_an_extension_that_does_not_compile_is_told_with_the_compilers_words(opened: Open, tmp_path: Path):
+    index = tmp_path / "simple"
+    archive, page = index / "broken-extension-1.0.tar.gz", index / "broken-extension" / "index.html"
+    page.parent.mkdir(parents=True)
+    files = {
+        "setup.py": "from setuptools import Extension, setup\n"
+        "setup(name='broken-extension', version='1.0', ext_modules=[Extension('broken', ['broken.c'])])",
+        "PKG-INFO": "Metadata-Version: 2.1\nName: broken-extension\nVersion: 1.0\n",
+        "broken.c": "int answer(void) { return fourty_two; }\n",
+    }
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"broken-extension-1.0/{name}")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    page.write_text(f'<a href="file://{archive}">{archive.name}</a>')
+    async with opened(environment={**os.environ, "UV_INDEX": f"file://{index}"}) as venvs:
+        with pytest.raises(PackageError, match=r"building it from source failed: broken\.c:1:27: error: .fourty_two. undeclared"):
+            await venvs.install("lab", "broken-extension")
+        assert await venvs.names() == []
 
 
 async def test_a_build_sees_neither_the_store_nor_credentials(opened: Open, confine: Confine, base: Path):
