@@ -49,8 +49,8 @@ def main(order: dict[str, Any], config: dict[str, Any], descriptors: list[int]) 
         channel = _take_descriptors(descriptors)
         try:
             _put_up_walls(order, config)
-        except OSError as error:
-            _send(channel, {"failed": str(error)})
+        except Exception as error:  # noqa: BLE001 - whatever it is, no program runs
+            _send(channel, {"failed": str(error) if isinstance(error, OSError) else repr(error)})
             return
         if config["packages_in_worker"]:
             _import_packages(config["preload"])

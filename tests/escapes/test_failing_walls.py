@@ -1,0 +1,100 @@
+"""A wall that can't be put up: the program does not run, and whoever asked is told which wall it was."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mcp_python_executor.errors import EngineError
+from mcp_python_executor.execution import zygote
+from mcp_python_executor.sandbox import probe
+from mcp_python_executor.sandbox.probe import Confinement
+from tests.bench import Bench, OpenBench
+from tests.escapes.infected import infected
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
+
+_TOO_LONG = "type('Seccomp', (), {'install': lambda _: seccomp.install(bytes(40_000))})"
+# By what fails: the wall that it belongs to, what makes it fail, and what is told of it.
+IN_THE_WORKER = {
+    "mounts": ("namespaces", "worker._TEMPORARY = ['/not-there']", "mount /not-there"),
+    "landlock": ("landlock", "worker._DEVICES = ['/dev/null/not-there']", "/dev/null/not-there"),
+    "seccomp": ("seccomp", f"worker.seccomp = {_TOO_LONG}", "seccomp filter refused"),
+    "what is no wall": ("seccomp", "worker._FIRST_TO_DIE = 'x'", "Invalid argument"),
+    "what nobody foresaw": ("landlock", "worker._DEVICES = None", "TypeError"),
+}
+IN_THE_INTERPRETER = {
+    "namespaces": ("namespaces._NEWNS = 1 << 31", "unshare user, mount and PID namespaces"),
+    "landlock": ("landlock._ALL_SCOPES = 1 << 20", "Landlock: create a ruleset"),
+    "seccomp": ("seccomp.program = lambda *_, **__: bytes(40_000)", "seccomp filter refused"),
+}
+
+
+def prepared(monkeypatch: pytest.MonkeyPatch, prepare: str) -> None:
+    """Has every interpreter run `prepare` before it puts its walls up."""
+
+    def bootstrap(module: str) -> list[str]:
+        *flags, boot = probe.bootstrap(module)
+        inside = f"from inside import landlock, namespaces, seccomp, worker; {prepare}; m.main()"
+        return [*flags, boot.replace("m.main()", inside)]
+
+    monkeypatch.setattr(zygote, "bootstrap", bootstrap)
+
+
+async def refused(bench: Bench, output: Path) -> str:
+    """What is told of a program that is not run, both times it is asked for."""
+    code = "import os\nopen(os.environ['OUTPUT_PATH'] + '/canary', 'w')\nprint('RAN')"
+    told: set[str] = set()
+    for _ in range(2):
+        with pytest.raises(EngineError) as caught:
+            await bench.run(code)
+        told.add(str(caught.value))
+    assert os.listdir(output) == []  # noqa: PTH208 - names will do
+    return told.pop()
+
+
+@pytest.mark.parametrize("what", IN_THE_WORKER)
+async def test_without_a_wall_of_its_own_no_program_runs(
+    open_bench: OpenBench, tmp_path: Path, standing: Confinement, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    wall, prepare, reason = IN_THE_WORKER[what]
+    if not getattr(standing, wall):
+        pytest.skip("that wall is not among these")
+    prepared(monkeypatch, prepare)
+    (tmp_path / "out").mkdir()
+    async with open_bench(output_path=tmp_path / "out") as bench:
+        told = await refused(bench, tmp_path / "out")
+    assert "a worker could not put up its walls: " in told
+    assert reason in told
+
+
+@pytest.mark.parametrize("wall", IN_THE_INTERPRETER)
+async def test_without_a_wall_of_its_interpreters_no_program_runs(
+    open_bench: OpenBench, tmp_path: Path, standing: Confinement, monkeypatch: pytest.MonkeyPatch, wall: str
+):
+    if not getattr(standing, wall):
+        pytest.skip("that wall is not among these")
+    prepare, reason = IN_THE_INTERPRETER[wall]
+    prepared(monkeypatch, prepare)
+    (tmp_path / "out").mkdir()
+    async with open_bench(output_path=tmp_path / "out") as bench:
+        told = await refused(bench, tmp_path / "out")
+    assert "an interpreter did not start: " in told
+    assert reason in told
+
+
+async def test_with_a_thread_that_no_wall_would_bind_no_program_runs(
+    open_bench: OpenBench, tmp_path: Path, standing: Confinement
+):
+    if standing.bubblewrap is None:
+        pytest.skip("packages are imported behind the walls of each program here")
+    code = """
+import threading, time
+begin = lambda: threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+os.register_at_fork(after_in_child=begin)
+"""
+    (tmp_path / "out").mkdir()
+    async with infected(open_bench, tmp_path, code, output_path=tmp_path / "out") as bench:
+        told = await refused(bench, tmp_path / "out")
+    # The kernel makes no user namespace for one of several threads.
+    assert ("unshare a user namespace" if standing.namespaces else "a thread survived the fork") in told
