@@ -35,7 +35,17 @@ async def test_each_limit_is_told_with_its_value_and_what_holds_it(base: Path):
     )
     assert limits.keys() == {
         *("memoryMb", "timeoutMs", "cpuMs", "concurrentExecutions", "queuedExecutions", "outputBytes"),
-        *("keptOutputBytes", "processes", "openFiles", "fileBytes", "diskBytes", "temporaryBytes", "packageTimeoutMs"),
+        *(
+            "keptOutputBytes",
+            "processes",
+            "openFiles",
+            "fileBytes",
+            "diskBytes",
+            "files",
+            "depth",
+            "temporaryBytes",
+            "packageTimeoutMs",
+        ),
     }
     assert (limits["memoryMb"], limits["timeoutMs"], limits["packageTimeoutMs"]) == (100, 2000, 7000)
     assert (limits["concurrentExecutions"], limits["cpuMs"] >= 4 * 2000) == (3, True)

@@ -114,6 +114,8 @@ def describe_limits(settings: Settings, walls: Walls, cgroups: Cgroups) -> dict[
         "processes": (limits.processes, f"{held}; threads count"),
         "openFiles": (limits.open_files, each),
         "fileBytes": (limits.file_bytes, each),
+        "files": (limits.files, f"{watched}; files and folders in its directories, and new ones in OUTPUT_PATH"),
+        "depth": (limits.depth, f"{watched}; folders in one another"),
         "diskBytes": (limits.disk_bytes, f"{watched}; what its directories hold, and what it writes in all"),
         "temporaryBytes": (
             limits.temporary_bytes,

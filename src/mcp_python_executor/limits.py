@@ -37,6 +37,8 @@ class Limits:
     file_bytes: int = 1024 * MEBIBYTE
     # What a program's own directories hold on the disk, and what it had written to a disk in all, wherever that lies.
     disk_bytes: int = 2048 * MEBIBYTE
+    # Folders in one another. A look into them holds a descriptor of each, and the server has some hundreds in all.
+    depth: int = 64
     # A third for each of the three temporary directories.
     temporary_bytes: int = 256 * MEBIBYTE
     concurrent: int = 5
@@ -44,12 +46,20 @@ class Limits:
     queued: int = 200
 
     @property
+    def files(self) -> int:
+        """Files and folders of a program's own, and new ones in `OUTPUT_PATH`.
+
+        As many as a disk of `disk_bytes` can hold by default: see the ratio of bytes to inodes in mke2fs.conf(5).
+        """
+        return self.disk_bytes // 16_384
+
+    @property
     def data_bytes(self) -> int:
         """What one process may map to write to: so loose that only what could never be held fails by itself."""
         return 8192 * MEBIBYTE + 8 * self.memory_bytes
 
     def hit(self, name: str) -> LimitHit:
-        """What a result says of the bound `name`: processes and threads, open files, MB of memory, else bytes.
+        """What a result says of the bound `name`: MB of memory, bytes, or how many of what it names.
 
         Those of time are the execution's own, for a call may lower them.
         """
@@ -59,6 +69,8 @@ class Limits:
             "open_files": (self.open_files, ""),
             "file_size": (self.file_bytes, ""),
             "disk": (self.disk_bytes, ""),
+            "files": (self.files, ""),
+            "depth": (self.depth, ""),
             "temporary": (self.temporary_bytes // 3, ""),
             "output": (self.kept_output_bytes, ""),
         }[name]

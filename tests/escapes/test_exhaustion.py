@@ -296,7 +296,7 @@ async def test_output_of_many_processes(open_bench: OpenBench, tmp_path: Path):
 
 DISK = {
     "files": "while True:\n    number = number + 1\n    open(f'{place}/{number}', 'wb').write(os.urandom(1 << 20))",
-    "small files": "while True:\n    number = number + 1\n    open(f'{place}/{number}', 'wb').write(b'x' * 4096)",
+    "small files": "while True:\n    number = number + 1\n    open(f'{place}/{number}', 'wb').write(b'x' * 20_000)",
     "files in folders": "while True:\n    number = number + 1\n    os.makedirs(f'{place}/{number}/a/b')\n"
     "    open(f'{place}/{number}/a/b/c', 'wb').write(b'x' * 100_000)",
     "the same file again": "while True:\n    with open(place + '/same', 'wb') as file:\n"
@@ -309,6 +309,58 @@ DISK = {
     "    held.append(open(place + '/gone', 'wb', buffering=0))\n"
     "    os.remove(place + '/gone')\n    held[-1].write(b'x' * (7 << 20))",
 }
+
+
+HIDDEN = {
+    "behind ten thousand others": "for number in range(2000): open(f'{place}/{number}', 'w')\nplace += '/behind'",
+    "in a cache": "place += '/__pycache__'",
+    "deep down": "place += '/d' * 60\nos.makedirs(place)\nplace += '/more'",
+    "where nobody may look": "hidden = place + '/hidden'\nos.mkdir(hidden, 0o300)\nplace = hidden + '/more'",
+}
+# Each is gone before anybody looks, and nobody waits for it.
+_SHORT = """
+os.mkdir(place)
+while True:
+    number += 1
+    if os.fork() == 0:
+        if os.fork() == 0:
+            open(f'{place}/{number}', 'wb').write(b'x' * 100_000)
+        os._exit(0)
+    os.wait()
+"""
+DISK.update({f"short processes that write {where}": f"{code}\n{_SHORT}" for where, code in HIDDEN.items()})
+FILES = {
+    "empty files": "while True:\n    number += 1\n    open(f'{place}/{number}', 'w')",
+    "empty folders": "while True:\n    number += 1\n    os.mkdir(f'{place}/{number}')",
+    "links": "while True:\n    number += 1\n    os.symlink('/', f'{place}/{number}')",
+    "pipes": "while True:\n    number += 1\n    os.mkfifo(f'{place}/{number}')",
+    **{
+        f"empty files {where}": f"{code}\nos.mkdir(place)\nwhile True:\n    number += 1\n"
+        "    open(f'{place}/{number}', 'w')"
+        for where, code in HIDDEN.items()
+    },
+    # Once its children have ended, of which the kernel tells nothing then, waiting fails.
+    "empty files of short processes": "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True:\n    number += 1\n"
+    "    if os.fork() == 0:\n        for each in range(50): open(f'{place}/{number}-{each}', 'w')\n"
+    "        os._exit(0)\n    try: os.wait()\n    except ChildProcessError: pass",
+}
+
+
+@pytest.mark.parametrize("place", ["the working directory", "OUTPUT_PATH"])
+@pytest.mark.parametrize("what", FILES)
+async def test_the_number_of_files(open_bench: OpenBench, tmp_path: Path, what: str, place: str):
+    where = "os.getcwd()" if place == "the working directory" else "os.environ['OUTPUT_PATH']"
+    # So many that it takes what makes them some time: whose they are in OUTPUT_PATH is told by that.
+    limits = replace(LIMITS, disk_bytes=160 * MEBIBYTE)
+    async with beside_another(open_bench, tmp_path, limits) as bench:
+        result = await bench.run(f"{_PRELUDE}place, number = {where}, 0\n{FILES[what]}")
+    assert told(result) == (Status.KILLED, LimitHit("files", limits.files)), result
+
+
+async def test_folders_in_one_another(open_bench: OpenBench, tmp_path: Path):
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(_PRELUDE + "while True:\n    os.mkdir('deep')\n    os.chdir('deep')")
+    assert told(result) == (Status.KILLED, LimitHit("depth", 64)), result
 
 
 @pytest.mark.parametrize("place", ["the working directory", "OUTPUT_PATH"])

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from mcp_python_executor.errors import InvalidArgument
-from mcp_python_executor.execution.artifacts import disk_usage, find, may_hold_files, remove
+from mcp_python_executor.execution.artifacts import find, may_hold_files, remove
+from mcp_python_executor.execution.disk import usage
 from mcp_python_executor.execution.records import Record, Records
+from mcp_python_executor.limits import Limits
 
 PNG = b"\x89PNG\r\n\x1a\nrest"
 
@@ -94,7 +96,7 @@ def test_a_directory_is_removed_whatever_modes_a_program_left(tmp_path: Path):
     assert not run.exists()
 
 
-def test_a_tree_deeper_than_any_path_is_removed_and_looked_at_to_a_bound(tmp_path: Path):
+def test_a_tree_deeper_than_any_path_is_removed_and_found_too_deep(tmp_path: Path):
     run = tmp_path / "run"
     run.mkdir()
     place = os.open(run, os.O_RDONLY)
@@ -106,6 +108,6 @@ def test_a_tree_deeper_than_any_path_is_removed_and_looked_at_to_a_bound(tmp_pat
     os.close(place)
     (run / "d" / "x").write_bytes(b"x" * 8192)
     assert found(run) == ["d/x"]
-    assert 8192 <= disk_usage([run]) < 16384
+    assert usage([run], Limits()).exceeds(Limits()) == "depth"
     remove(run)
     assert not run.exists()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from mcp_python_executor.execution.artifacts import disk_usage
+from mcp_python_executor.execution.disk import Usage, usage
 from mcp_python_executor.execution.usage import Tree
 from mcp_python_executor.limits import MEBIBYTE, Limits
 
@@ -37,7 +37,7 @@ class Ahead:
         `idle`: no run was under way since the last look, for what they used is charged to whoever waited for them.
         """
         tasks, cpu_seconds = self._tree.activity(pids)
-        memory_bytes, written_bytes = self._tree.holdings(pids)
+        memory_bytes, written_bytes = self._tree.memory(pids), self._tree.written(pids)
         now = time.monotonic()
         elapsed, used = now - self._looked, cpu_seconds - self._cpu_seconds
         if idle:
@@ -49,19 +49,17 @@ class Ahead:
             return f"{limits.processes} processes and threads"
         if memory_bytes > limits.ahead_bytes:
             return f"{limits.ahead_bytes // MEBIBYTE} MB of memory"
-        if max(self._own_written_bytes, self._on_disk(names)) > limits.disk_bytes:
-            return f"{limits.disk_bytes // MEBIBYTE} MB on the disk"
+        if exceeded := Usage(self._own_written_bytes).exceeds(limits) or self._on_disk(names).exceeds(limits):
+            return {
+                "disk": f"{limits.disk_bytes // MEBIBYTE} MB on the disk",
+                "files": f"{limits.files} files and folders",
+                "depth": f"{limits.depth} folders in one another",
+            }[exceeded]
         if self._busy_seconds > _BUSY_SECONDS:
             return f"{_BUSY_SECONDS:.0f} s of processor time while it had nothing to do"
         return ""
 
-    def _on_disk(self, names: Collection[str]) -> int:
-        used = 0
+    def _on_disk(self, names: Collection[str]) -> Usage:
         with suppress(OSError), os.scandir(self._directory) as entries:
-            for entry in entries:
-                if entry.name in names:
-                    continue
-                with suppress(OSError):
-                    used += entry.stat(follow_symlinks=False).st_blocks * 512
-                    used += disk_usage([Path(entry.path)])
-        return used
+            return usage((Path(entry.path) for entry in entries if entry.name not in names), self._limits)
+        return Usage()

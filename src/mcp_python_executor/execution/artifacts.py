@@ -4,13 +4,19 @@ import mimetypes
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 from mcp_python_executor.execution.model import Artifact, Picture
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Flags to open a folder by, through no link."""
+
+TICK_NS = 10_000_000
+"""The kernel stamps files with the time of its last tick, up to so much before the clock's."""
 
 _MOST_FILES = 200
 _MOST_SKIPPED = 20
@@ -27,10 +33,7 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SKIPPED = frozenset({"__pycache__"})
-# The kernel stamps files with the time of its last tick, up to 10 ms before the clock's.
-_TICK_NS = 10_000_000
 
 
 def may_hold_files(root: Path) -> bool:
@@ -96,22 +99,22 @@ def _changed(root: Path, own: Path, since_ns: int) -> Iterator[tuple[str, os.sta
         for name in sorted(names):
             with suppress(FileNotFoundError):
                 status = os.stat(name, dir_fd=place, follow_symlinks=False)
-                if not stat.S_ISDIR(status.st_mode) and status.st_ctime_ns >= since_ns - _TICK_NS:
+                if not stat.S_ISDIR(status.st_mode) and status.st_ctime_ns >= since_ns - TICK_NS:
                     yield os.path.normpath(f"{path}/{name}"), status
 
 
-def _open(root: Path, own: Path) -> int:
+def open_directory(root: Path, own: Path) -> int:
     """A descriptor of the directory `root`. What lies in an execution's `own` is reached through no link.
 
     The warm interpreter that forked the program may write where executions have their directories, and packages run
     in it: any of them could be a link by now.
     """
     if not root.is_relative_to(own):
-        return os.open(root, _DIRECTORY)
-    place = os.open(own.parent, _DIRECTORY)
+        return os.open(root, DIRECTORY)
+    place = os.open(own.parent, DIRECTORY)
     for name in root.relative_to(own.parent).parts:
         try:
-            below = os.open(name, _DIRECTORY, dir_fd=place)
+            below = os.open(name, DIRECTORY, dir_fd=place)
         finally:
             os.close(place)
         place = below
@@ -121,7 +124,7 @@ def _open(root: Path, own: Path) -> int:
 def _walk(root: Path, own: Path) -> Iterator[tuple[str, list[str], int]]:
     """Each folder's path below `root`, the names in it and a descriptor of it: never through a link, and bounded."""
     with suppress(OSError):
-        top = _open(root, own)
+        top = open_directory(root, own)
         seen = 0
         try:
             for path, folders, names, place in os.fwalk(".", dir_fd=top, follow_symlinks=False):
@@ -142,10 +145,10 @@ def open_beneath(root: Path, relative: str, own: Path) -> int:
         OSError: it is not there, or no regular file.
     """
     *directories, name = relative.split("/")
-    place = _open(root, own)
+    place = open_directory(root, own)
     try:
         for directory in directories:
-            below = os.open(directory, _DIRECTORY, dir_fd=place)
+            below = os.open(directory, DIRECTORY, dir_fd=place)
             os.close(place)
             place = below
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
@@ -157,18 +160,6 @@ def open_beneath(root: Path, relative: str, own: Path) -> int:
     return descriptor
 
 
-def disk_usage(directories: Iterable[Path]) -> int:
-    """Bytes on the disk that the files below `directories` take, as far as a walk looks."""
-    blocks = 0
-    for directory in directories:
-        for _, names, place in _walk(directory, directory.parent):
-            for name in names:
-                with suppress(FileNotFoundError):
-                    status = os.stat(name, dir_fd=place, follow_symlinks=False)
-                    blocks += 0 if stat.S_ISDIR(status.st_mode) else status.st_blocks
-    return blocks * 512
-
-
 def remove(directory: Path) -> None:
     """Removes a run's directory (or file), whatever modes, depth or number of files its program left there.
 
@@ -177,7 +168,7 @@ def remove(directory: Path) -> None:
     if directory.is_symlink() or not directory.is_dir():
         directory.unlink(missing_ok=True)
         return
-    top = os.open(directory, _DIRECTORY)
+    top = os.open(directory, DIRECTORY)
     try:
         while names := os.listdir(top):  # noqa: PTH208 - a descriptor has no Path
             for name in names:
@@ -192,7 +183,7 @@ def _remove_at_top(top: int, name: str) -> None:
         os.unlink(name, dir_fd=top)
         return
     os.chmod(name, 0o700, dir_fd=top)
-    place = os.open(name, _DIRECTORY, dir_fd=top)
+    place = os.open(name, DIRECTORY, dir_fd=top)
     try:
         for below in os.listdir(place):  # noqa: PTH208
             if _is_folder(below, place):

@@ -15,6 +15,7 @@ import structlog
 from mcp_python_executor.errors import Busy, EngineError
 from mcp_python_executor.execution import artifacts, hints, refusals, stacks
 from mcp_python_executor.execution.artifacts import Found
+from mcp_python_executor.execution.disk import Disk
 from mcp_python_executor.execution.metrics import Metrics
 from mcp_python_executor.execution.model import (
     ExecutionRequest,
@@ -35,7 +36,7 @@ from mcp_python_executor.limits import LimitHit
 
 log = structlog.get_logger()
 
-# Often enough that a tree at full speed overshoots little; a look costs 0.3 ms a process.
+# Often enough that a tree at full speed overshoots little; a look costs 0.4 ms a process.
 LOOK_SECONDS = 0.05
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - as the run sees them, each its own
 # The answer leaves before its run's directory is removed.
@@ -54,7 +55,14 @@ _DRAIN_SECONDS = 2
 class _Conduct:
     """One run under way: what its outputs and its report say so far, and which bound ended it."""
 
-    def __init__(self, engine: Engine, zygote: Zygote, worker: Worker, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        zygote: Zygote,
+        worker: Worker,
+        surroundings: Surroundings,
+        disks: set[Disk],
+    ) -> None:
         limits = engine.limits
         self.zygote, self.worker, self.limits = zygote, worker, limits
         self.strict = engine.confinement.strict
@@ -68,7 +76,6 @@ class _Conduct:
         self.stdout = Output(worker.stdout, worker.spools["stdout"], inline=inline, kept=kept)
         self.stderr = Output(worker.stderr, worker.spools["stderr"], inline=inline, kept=kept)
         worker.stdout = worker.stderr = -1  # each output closes its own
-        self._own_directories = worker.places
         self._temporary = _TEMPORARY if engine.confinement.namespaces else ()
         self.report = Report()
         self.failure: EngineError | None = None
@@ -77,6 +84,7 @@ class _Conduct:
         self.cpu_seconds = 0.0
         self.peak_memory_bytes = 0
         self._tree = Tree(worker.pids, self._temporary, limits)
+        self._disk, self._disks = Disk(worker.places, surroundings.output, self._tree, limits, disks), disks
         self._stop = anyio.Event()
 
     def stop(self, limit: LimitHit) -> None:
@@ -102,6 +110,8 @@ class _Conduct:
                 with anyio.CancelScope(shield=True):
                     await self.zygote.kill(self.worker)
                 raise
+            finally:
+                self._disks.discard(self._disk)
             self._stop.set()
             self._ask_leaf()
             tasks.cancel_scope.deadline = anyio.current_time() + _DRAIN_SECONDS
@@ -129,9 +139,11 @@ class _Conduct:
         cpu = LimitHit("cpu", round(seconds * self.limits.busy_cores * 1000), setting)
         deadline = anyio.current_time() + seconds
         if not await self._stops_within(min(seconds, LOOK_SECONDS)):
+            self._disks.add(self._disk)
             # Each on its own: while a run forks without end, the kernel lets nobody see its memory for seconds.
-            for look in (partial(self._look_at_activity, cpu), self._look_at_holdings):
+            for look in (partial(self._look_at_activity, cpu), self._look_at_memory):
                 tasks.start_soon(self._keep_looking, look)
+            tasks.start_soon(self._keep_looking, self._look_at_disk, 1)
         if not await self._stops_within(deadline - anyio.current_time()):
             self.stop(LimitHit("time", round(seconds * 1000), setting))
         if self.limit is not None and self.limit.name in _LIMITS_OF_TIME:
@@ -144,12 +156,14 @@ class _Conduct:
             await self._stop.wait()
         return self._stop.is_set()
 
-    async def _keep_looking(self, look: Callable[[], LimitHit | None]) -> None:
+    async def _keep_looking(self, look: Callable[[], LimitHit | None], rest: float = 0) -> None:
+        """Looks every 50 ms, and rests at least for `rest` of the time that a look took."""
         while True:
+            began = time.perf_counter()
             exceeded = await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
             if exceeded is not None:
                 self.stop(exceeded)
-            if await self._stops_within(LOOK_SECONDS):
+            if await self._stops_within(max(LOOK_SECONDS, rest * (time.perf_counter() - began))):
                 return
 
     def _look_at_activity(self, cpu: LimitHit) -> LimitHit | None:
@@ -163,14 +177,14 @@ class _Conduct:
     def _was_refused_processes(self) -> bool:
         return self.worker.leaf is not None and self.worker.leaf.refused_processes()
 
-    def _look_at_holdings(self) -> LimitHit | None:
-        memory_bytes, written_bytes = self._tree.holdings()
+    def _look_at_memory(self) -> LimitHit | None:
+        memory_bytes = self._tree.memory()
         self.peak_memory_bytes = max(self.peak_memory_bytes, memory_bytes)
-        if memory_bytes > self.limits.memory_bytes:
-            return self.limits.hit("memory")
-        if max(written_bytes, artifacts.disk_usage(self._own_directories)) > self.limits.disk_bytes:
-            return self.limits.hit("disk")
-        return None
+        return self.limits.hit("memory") if memory_bytes > self.limits.memory_bytes else None
+
+    def _look_at_disk(self) -> LimitHit | None:
+        name = self._disk.exceeds()
+        return self.limits.hit(name) if name else None
 
     def refused_by(self, signal: str) -> LimitHit | None:
         """The bound of ours that the program's own failure tells of; `signal` is what ended it."""
@@ -204,6 +218,8 @@ class Runner:
         self._zygotes, self._tasks = zygotes, tasks
         self._limits = zygotes.engine.limits
         self._turns = anyio.CapacityLimiter(self._limits.concurrent)
+        # Of the runs that are looked at.
+        self._disks: set[Disk] = set()
         self._waiting: list[_Waiting] = []
         self.records = Records()
         self.metrics = Metrics()
@@ -231,7 +247,7 @@ class Runner:
         code = None if request.script else request.code
         async with self._turn(listener), self._zygotes.worker(surroundings, code) as (zygote, worker):
             queued = time.perf_counter() - arrived
-            conduct = _Conduct(self._zygotes.engine, zygote, worker, surroundings)
+            conduct = _Conduct(self._zygotes.engine, zygote, worker, surroundings, self._disks)
             try:
                 await conduct.run(request, listener)
             except BaseException:

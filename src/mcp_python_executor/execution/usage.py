@@ -16,15 +16,24 @@ _SHARES = (b"Pss_Anon", b"Pss_Shmem", b"SwapPss")
 # Below this part of the limit the kernel's counters will do, which lag a little behind what a walk over the pages says.
 # That takes 60 ms for each gigabyte.
 _SURELY_WITHIN = 0.9
+# How much of what a look saw still weighs at the next: some two seconds count.
+_FADES = 0.98
 
 
 class _Process(NamedTuple):
-    """A process's parent, its start, its own processor time and that of the children it waited for, in clock ticks."""
+    """A process's parent, its start, its own processor time and that of the children it waited for, in clock ticks.
+
+    `kernel_ticks` are what of both was spent in the kernel.
+    """
 
     parent: int
     started: int
     ticks: int
     waited_ticks: int
+    kernel_ticks: int
+
+
+_NEW = _Process(0, 0, 0, 0, 0)
 
 
 class Tree:
@@ -39,6 +48,11 @@ class Tree:
         self._present: dict[int, _Process] = {}
         self._ended_ticks = 0
         self._cpu_ticks = 0
+        self.kernel_ticks = 0.0
+        """How much time in the kernel it took lately, in clock ticks, of which older ones weigh less."""
+        # What each process, and the children it waited for, had written by the last look.
+        self._written: dict[int, int] = {}
+        self._ended_written_bytes = 0
         self._written_bytes = 0
 
     def activity(self, apart: Collection[int] = ()) -> tuple[int, float]:
@@ -54,17 +68,29 @@ class Tree:
         own = sum(process.ticks for process in found.values())
         waited = sum(process.waited_ticks for process in found.values())
         self._cpu_ticks = max(self._cpu_ticks, own + waited, own + self._ended_ticks)
+        grown = (process.kernel_ticks - self._present.get(pid, _NEW).kernel_ticks for pid, process in found.items())
+        self.kernel_ticks = _FADES * self.kernel_ticks + sum(grown)
         self._present = found
         return tasks, self._cpu_ticks / os.sysconf("SC_CLK_TCK")
 
-    def holdings(self, apart: Collection[int] = ()) -> tuple[int, int]:
-        """Bytes of memory that the processes hold, temporary files included, and that all there were had written.
+    def memory(self, apart: Collection[int] = ()) -> int:
+        """Bytes of memory that the processes hold, temporary files included.
 
         Takes about 0.2 ms a process, and waits for one that forks.
         """
         found, _ = self._walk(apart)
-        self._written_bytes = max(self._written_bytes, sum(map(_written, found)))
-        return self._memory(found), self._written_bytes
+        return self._memory(found)
+
+    def written(self, apart: Collection[int] = ()) -> int:
+        """Bytes that all processes there were had written to a disk, by what the kernel tells of each."""
+        before, found = self._written, self._walk(apart)[0]
+        self._written = {pid: _written(pid) for pid in found}
+        # What a process that ended had written is its parent's now, where that waited for it: then others grew by it.
+        ended = sum(size for pid, size in before.items() if pid not in found)
+        grown = sum(size - before.get(pid, 0) for pid, size in self._written.items())
+        self._ended_written_bytes += max(0, ended - max(0, grown))
+        self._written_bytes = max(self._written_bytes, sum(self._written.values()) + self._ended_written_bytes)
+        return self._written_bytes
 
     def _walk(self, apart: Collection[int]) -> tuple[dict[int, _Process], int]:
         """The processes there are, and the number of their tasks.
@@ -169,7 +195,7 @@ def _process(pid: int) -> _Process | None:
     if not fields:
         return None
     parent, user, system, waited_user, waited_system, started = (int(fields[n - 3]) for n in (4, 14, 15, 16, 17, 22))
-    return _Process(parent, started, user + system, waited_user + waited_system)
+    return _Process(parent, started, user + system, waited_user + waited_system, system + waited_system)
 
 
 def _threads(pid: int) -> list[str]:
