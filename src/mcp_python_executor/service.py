@@ -154,7 +154,9 @@ async def open_service(settings: Settings) -> AsyncGenerator[Service]:
             engine = Engine(_confinement(settings, walls), runs, settings.limits, cgroups, venvs.hold)
             async with anyio.create_task_group() as tasks, open_zygotes(engine) as zygotes:
                 venvs.tell_before_collection(zygotes.let_go)
-                service = Service(settings, walls, venvs, zygotes, Runner(zygotes, tasks))
+                runner = Runner(zygotes, tasks)
+                service = Service(settings, walls, venvs, zygotes, runner)
+                tasks.start_soon(runner.expire)
                 tasks.start_soon(service.ensure_default, packages)
                 try:
                     yield service

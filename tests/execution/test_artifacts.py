@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcp_python_executor.errors import InvalidArgument
-from mcp_python_executor.execution.artifacts import find, may_hold_files, remove
+from mcp_python_executor.execution.artifacts import find, may_hold_files, prune, remove
 from mcp_python_executor.execution.disk import usage
 from mcp_python_executor.execution.records import Record, Records
 from mcp_python_executor.limits import Limits
@@ -94,6 +94,22 @@ def test_a_directory_is_removed_whatever_modes_a_program_left(tmp_path: Path):
     (run / "a").chmod(0o500)
     remove(run)
     assert not run.exists()
+
+
+def test_all_but_what_is_listed_is_pruned(tmp_path: Path):
+    run = tmp_path / "run"
+    (run / "work" / "a" / "b").mkdir(parents=True)
+    (run / "work" / "c" / "d").mkdir(parents=True)
+    (run / "tmp").mkdir()
+    for name in ("work/main.py", "work/a/mine", "work/a/b/other", "work/c/d/x", "tmp/x", "work/kept"):
+        (run / name).touch()
+    (run / "work" / "link").symlink_to(tmp_path)
+    (run / "work" / "a").chmod(0o500)
+    prune(run, {"work/a/mine", "work/kept"})
+    assert sorted(str(path.relative_to(run)) for path in run.rglob("*")) == [
+        *("work", "work/a", "work/a/mine", "work/kept"),
+    ]
+    assert tmp_path.exists()
 
 
 def test_a_tree_deeper_than_any_path_is_removed_and_found_too_deep(tmp_path: Path):

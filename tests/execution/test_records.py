@@ -106,6 +106,12 @@ def test_what_takes_too_much_room_is_let_go_but_the_latest_stays(tmp_path: Path)
 def test_what_is_a_day_old_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     records = Records()
     records.keep("1", Record(tmp_path, paths=[tmp_path / "1"]))
+    records.keep("2", Record(tmp_path, {"stdout": b"x"}))
+    assert records.expire() == []
+    assert records.page("2", "stdout").data == b"x"
     later = module.time.monotonic() + 25 * 3600
     monkeypatch.setattr(module.time, "monotonic", lambda: later)
-    assert records.keep("2", Record(tmp_path)) == [tmp_path / "1"]
+    with pytest.raises(InvalidArgument, match="no execution '2' is kept"):
+        records.page("2", "stdout")
+    assert records.expire() == [tmp_path / "1"]
+    assert records.expire() == []

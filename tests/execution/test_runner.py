@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -318,6 +319,27 @@ open(os.path.join(os.environ["OUTPUT_PATH"], "plot é.png"), "wb").write(b"png")
     assert content == b"a,b"
     assert (by_name["data.csv"].size, by_name["data.csv"].mime_type) == (3, "text/csv")
     assert by_name["plot é.png"].uri == f"execution://{result.execution_id}/files/output/plot%20%C3%A9.png"
+
+
+async def test_of_what_a_run_left_only_what_is_listed_stays_on_the_disk(
+    open_bench: OpenBench, isolation: str, tmp_path: Path
+):
+    code = """
+import os, tempfile
+places = ["__pycache__", "a/" * 20, tempfile.gettempdir(), os.environ["HOME"], os.environ["OUTPUT_PATH"]]
+for place in places:
+    os.makedirs(place, exist_ok=True)
+    with open(f"{place}/large", "wb") as file: file.write(b"x" * (1 << 20))
+for number in range(300):
+    with open(f"small-{number:03}", "wb") as file: file.write(b"x")
+"""
+    async with open_bench(isolation=isolation) as bench:
+        result = await bench.run(code)
+        directory = result.files[0].path.parent.parent
+        listed = {file.path for file in result.files}
+        assert len(listed) == 200
+        await until(lambda: {Path(path) / name for path, _, names in os.walk(directory) for name in names} == listed)
+        assert bench.runner.records.page(result.execution_id, "work/small-100").data == b"x"
 
 
 async def test_what_is_written_under_a_shared_output_path_is_on_the_host(open_bench: OpenBench, tmp_path: Path):

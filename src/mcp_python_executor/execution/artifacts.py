@@ -4,7 +4,7 @@ import mimetypes
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,6 +176,33 @@ def remove(directory: Path) -> None:
     finally:
         os.close(top)
     directory.rmdir()
+
+
+def prune(directory: Path, kept: Collection[str]) -> None:
+    """Removes from a run's directory everything but the files `kept`, which are paths in it."""
+    place = os.open(directory, DIRECTORY)
+    try:
+        _prune(place, kept)
+    finally:
+        os.close(place)
+
+
+def _prune(place: int, kept: Iterable[str]) -> None:
+    below: dict[str, list[str]] = {}
+    for path in kept:
+        name, _, rest = path.partition("/")
+        below.setdefault(name, []).append(rest)
+    os.fchmod(place, 0o700)
+    while names := [name for name in os.listdir(place) if name not in below]:
+        for name in names:
+            _remove_at_top(place, name)
+    for name, rests in below.items():
+        if rests != [""]:
+            folder = os.open(name, DIRECTORY, dir_fd=place)
+            try:
+                _prune(folder, rests)
+            finally:
+                os.close(folder)
 
 
 def _remove_at_top(top: int, name: str) -> None:

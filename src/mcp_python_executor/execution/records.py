@@ -72,20 +72,22 @@ class Records:
         """Remembers `record`; gives the directories and files that nobody can ask for any more."""
         self._records[execution_id] = record
         self._size += record.size
-        dropped: list[Path] = []
-        while len(self._records) > 1 and self._is_too_much():
-            oldest = self._records.popitem(last=False)[1]
-            self._size -= oldest.size
-            dropped += oldest.paths
+        dropped = self.expire()
+        while len(self._records) > 1 and (len(self._records) > _KEPT_EXECUTIONS or self._size > _KEPT_BYTES):
+            dropped += self._drop_oldest()
         return dropped
 
-    def _is_too_much(self) -> bool:
-        oldest = next(iter(self._records.values()))
-        return (
-            len(self._records) > _KEPT_EXECUTIONS
-            or self._size > _KEPT_BYTES
-            or time.monotonic() - oldest.kept_since > _KEPT_SECONDS
-        )
+    def expire(self) -> list[Path]:
+        """Lets go of what is a day old; gives the directories and files of that."""
+        dropped: list[Path] = []
+        while self._records and _is_old(next(iter(self._records.values()))):
+            dropped += self._drop_oldest()
+        return dropped
+
+    def _drop_oldest(self) -> list[Path]:
+        oldest = self._records.popitem(last=False)[1]
+        self._size -= oldest.size
+        return oldest.paths
 
     def page(self, execution_id: str, source: str, offset: int = 0, limit: int = PAGE_BYTES) -> Page:
         """The page of `source` at `offset`: `stdout`, `stderr`, or a file that the execution listed, by name or path.
@@ -120,12 +122,17 @@ class Records:
             os.close(descriptor)
 
     def _record(self, execution_id: str) -> Record:
-        if execution_id not in self._records:
+        record = self._records.get(execution_id)
+        if record is None or _is_old(record):
             raise InvalidArgument(
                 f"no execution {execution_id!r} is kept; the last {_KEPT_EXECUTIONS} are, each by its result's "
                 "executionId"
             )
-        return self._records[execution_id]
+        return record
+
+
+def _is_old(record: Record) -> bool:
+    return time.monotonic() - record.kept_since > _KEPT_SECONDS
 
 
 def _name(record: Record, source: str) -> str | None:

@@ -41,6 +41,7 @@ LOOK_SECONDS = 0.05
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - as the run sees them, each its own
 # The answer leaves before its run's directory is removed.
 _REMOVE_SECONDS = 0.05
+_EXPIRE_SECONDS = 600
 # A disk with less free has refused a program's write, whatever else had room.
 _FULL_DISK_BYTES = 1024 * 1024
 _LIMITS_OF_TIME = ("time", "cpu")
@@ -221,6 +222,7 @@ class Runner:
         # Of the runs that are looked at.
         self._disks: set[Disk] = set()
         self._waiting: list[_Waiting] = []
+        self._removing = anyio.Lock()
         self.records = Records()
         self.metrics = Metrics()
 
@@ -340,22 +342,35 @@ class Runner:
         """Keeps outputs and files to be read later, and lets go of what is too much, or of no use."""
         worker, streams = conduct.worker, {"stdout": conduct.stdout.whole, "stderr": conduct.stderr.whole}
         spools = [whole for whole in streams.values() if isinstance(whole, Path)]
-        kept = [worker.directory, *spools] if found.files else spools
-        size = sum(artifact.size for artifact in found.artifacts) + conduct.stdout.total + conduct.stderr.total
+        own = [file.path for file in found.artifacts if file.path.is_relative_to(worker.directory)]
+        kept = [worker.directory, *spools] if own else spools
+        size = conduct.stdout.total + conduct.stderr.total
+        size += sum(file.size for file in found.artifacts if file.path in own)
         record = Record(worker.directory, streams, found.files, kept, size)
+        if own:
+            listed = {str(path.relative_to(worker.directory)) for path in own}
+            self._tasks.start_soon(self._remove, [worker.directory], partial(artifacts.prune, kept=listed))
         self._discard([path for path in worker.leftovers if path not in kept])
         self._discard(self.records.keep(worker.id, record))
 
+    async def expire(self) -> None:
+        """Removes what was kept for a day, when nobody runs anything any more. Never returns."""
+        while True:
+            await anyio.sleep(_EXPIRE_SECONDS)
+            self._discard(self.records.expire())
+
     def _discard(self, paths: list[Path]) -> None:
         if paths:
-            self._tasks.start_soon(self._remove, paths)
+            self._tasks.start_soon(self._remove, paths, artifacts.remove)
 
-    async def _remove(self, paths: list[Path]) -> None:
+    async def _remove(self, paths: list[Path], remove: Callable[[Path], None]) -> None:
         await anyio.sleep(_REMOVE_SECONDS)
         for path in paths:
             try:
-                await anyio.to_thread.run_sync(artifacts.remove, path)
-                await self._zygotes.removed(path)
+                async with self._removing:  # what is pruned may be dropped meanwhile
+                    await anyio.to_thread.run_sync(remove, path)
+                if not path.exists():
+                    await self._zygotes.removed(path)
             except OSError as error:  # the next start sweeps it
                 log.warning("run_not_removed", path=str(path), reason=str(error))
 
