@@ -321,9 +321,7 @@ open(os.path.join(os.environ["OUTPUT_PATH"], "plot é.png"), "wb").write(b"png")
     assert by_name["plot é.png"].uri == f"execution://{result.execution_id}/files/output/plot%20%C3%A9.png"
 
 
-async def test_of_what_a_run_left_only_what_is_listed_stays_on_the_disk(
-    open_bench: OpenBench, isolation: str, tmp_path: Path
-):
+async def test_of_what_a_run_left_only_what_is_listed_stays_on_the_disk(open_bench: OpenBench, isolation: str):
     code = """
 import os, tempfile
 places = ["__pycache__", "a/" * 20, tempfile.gettempdir(), os.environ["HOME"], os.environ["OUTPUT_PATH"]]
