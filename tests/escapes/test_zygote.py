@@ -130,10 +130,13 @@ _WAYS = {
 async def test_what_is_mounted_read_only_stays_so(
     open_bench: OpenBench, tmp_path: Path, standing: Confinement, interpreter: Interpreter, how: str
 ):
-    closed = [tmp_path / "infected", interpreter.base_prefix / "lib", Path("/usr"), Path("/")]
+    library = Path(os.__file__).parent
+    closed = [tmp_path / "infected", library, library / "site-packages", Path("/usr"), Path("/")]
     host, other = host_mounts(), state(interpreter.prefix)
     attack = f"CLOSED = {[str(path) for path in closed]}\n{_CHANGE_MOUNTS}\n{_WAYS[how]}"
     told = await told_ahead(open_bench, tmp_path, standing, attack.replace("CANARY", CANARY))
+    assert told.count("\nwrite /") >= len(closed)
+    assert standing.bubblewrap is None or done(told, "write /") == []
     if standing.seccomp:
         for what in ("remount", "unmount", "move", "propagate", "set", "clone", "pivot", "chroot", "open a file"):
             assert f"{what} " in told

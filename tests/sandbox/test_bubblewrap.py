@@ -11,6 +11,7 @@ def test_a_place_below_another_is_bound_after_it():
     policy = Policy(read=(Path("/a/b/c"), Path("/a")), write=(Path("/a/b"),), hide=(Path("/a/b/c/d"),))
     command = bubblewrap.command(BWRAP, policy, ["true"])
     places = [command.index(path) for path in ("/a", "/a/b", "/a/b/c", "/a/b/c/d")]
+    assert command[-8:-4] == ["--remount-ro", "/a/b/c/d", "--remount-ro", "/"]
     assert places == sorted(places)
     assert command[places[1] - 1] == "--bind"
     assert command[places[2] - 1] == "--ro-bind"

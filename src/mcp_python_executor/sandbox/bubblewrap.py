@@ -64,4 +64,5 @@ def _places(policy: Policy, sources: Mapping[Path, str]) -> Iterator[str]:
     binds += [(path, "--tmpfs") for path in policy.hide]
     for path, option in sorted(binds, key=lambda bind: len(bind[0].parts)):
         yield from (option, str(path)) if option == "--tmpfs" else (option, sources.get(path, str(path)), str(path))
-    yield from ("--remount-ro", "/")
+    for path in (*policy.hide, Path("/")):  # once every place below is there
+        yield from ("--remount-ro", str(path))
