@@ -181,7 +181,7 @@ async def test_a_forged_picture_is_bounded(open_bench: OpenBench):
     code = """
 import base64
 picture = base64.b64encode(b"\\x89PNG\\r\\n\\x1a\\n" + bytes(2 << 20)).decode()
-report(pictures=[picture] * 15)
+report(pictures=[picture] * 10)
 os._exit(0)
 """
     result = await run(open_bench, code)
