@@ -138,7 +138,8 @@ async def test_what_is_mounted_read_only_stays_so(
     attack = f"CLOSED = {[str(path) for path in closed]}\n{_CHANGE_MOUNTS}\n{_WAYS[how]}"
     told = await told_ahead(open_bench, tmp_path, standing, attack.replace("CANARY", CANARY))
     assert told.count("\nwrite /") >= len(closed)
-    assert standing.bubblewrap is None or done(told, "write /") == []
+    if standing.seccomp and standing.bubblewrap:  # else its root may be another by now
+        assert done(told, "write /") == []
     if standing.seccomp:
         for what in ("remount", "unmount", "move", "propagate", "set", "clone", "pivot", "chroot", "open a file"):
             assert f"{what} " in told
