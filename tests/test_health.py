@@ -43,6 +43,7 @@ async def test_each_limit_is_told_with_its_value_and_what_holds_it(base: Path):
             "diskBytes",
             "files",
             "depth",
+            "buffers",
             "temporaryBytes",
             "packageTimeoutMs",
         ),

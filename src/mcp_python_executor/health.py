@@ -112,6 +112,7 @@ def describe_limits(settings: Settings, walls: Walls, cgroups: Cgroups) -> dict[
         "outputBytes": (limits.inline_output_bytes, "of each stream in a result, which is cut in the middle"),
         "keptOutputBytes": (limits.kept_output_bytes, "of each stream in all, past which an execution is ended"),
         "processes": (limits.processes, f"{held}; threads count"),
+        "buffers": (limits.buffers, f"{watched}; pipes and sockets of all its processes"),
         "openFiles": (limits.open_files, each),
         "fileBytes": (limits.file_bytes, each),
         "files": (limits.files, f"{watched}; files and folders in its directories, and new ones in OUTPUT_PATH"),

@@ -34,6 +34,9 @@ class Limits:
     # Threads count: numerical libraries start one for each core, and there are several such libraries.
     processes: int = 512
     open_files: int = 1024
+    # Pipes and sockets over all processes, four for each: the kernel may hold 208 KiB for one (wmem_default), which are
+    # in nobody's memory.
+    buffers: int = 2048
     file_bytes: int = 1024 * MEBIBYTE
     # What a program's own directories hold on the disk, and what it had written to a disk in all, wherever that lies.
     disk_bytes: int = 2048 * MEBIBYTE
@@ -66,6 +69,7 @@ class Limits:
         value, setting = {
             "memory": (self.memory_bytes // MEBIBYTE, "MAX_MEMORY_MB"),
             "processes": (self.processes, ""),
+            "buffers": (self.buffers, ""),
             "open_files": (self.open_files, ""),
             "file_size": (self.file_bytes, ""),
             "disk": (self.disk_bytes, ""),

@@ -11,7 +11,17 @@ from tests.cli.conftest import WITHOUT_LANDLOCK, Command
 # As health_check names them.
 LIMITS = {
     *("memoryMb", "timeoutMs", "cpuMs", "concurrentExecutions", "queuedExecutions", "outputBytes", "keptOutputBytes"),
-    *("processes", "openFiles", "fileBytes", "diskBytes", "files", "depth", "temporaryBytes", "packageTimeoutMs"),
+    *(
+        "processes",
+        "openFiles",
+        "fileBytes",
+        "diskBytes",
+        "files",
+        "depth",
+        "buffers",
+        "temporaryBytes",
+        "packageTimeoutMs",
+    ),
 }
 
 

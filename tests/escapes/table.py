@@ -80,6 +80,14 @@ WITHOUT: dict[str, frozenset[str]] = {
                     "POSIX message queues",
                 )
             ),
+            "test_exhaustion.py::test_the_buffer_of_a_socket_stays_as_small_as_it_is",
+            *(
+                f"test_exhaustion.py::test_what_would_be_counted_nowhere_is_refused[{what}]"
+                for what in (
+                    *("descriptors of one thread", "pages in a pipe", "pages of a file in a pipe"),
+                    "pages of memory in a pipe",
+                )
+            ),
             "test_kernel.py::test_a_filter_of_its_own_permits_nothing_more[ALLOW]",
             "test_kernel.py::test_a_filter_of_its_own_permits_nothing_more[LOG]",
             "test_kernel.py::test_a_filter_of_its_own_permits_nothing_more[USER_NOTIF]",

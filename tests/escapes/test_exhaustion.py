@@ -24,6 +24,7 @@ LIMITS = Limits(
     memory_bytes=128 * MEBIBYTE,
     processes=60,
     open_files=100,
+    buffers=400,
     file_bytes=8 * MEBIBYTE,
     disk_bytes=40 * MEBIBYTE,
     temporary_bytes=30 * MEBIBYTE,
@@ -253,7 +254,7 @@ for _ in range(30):
     if os.fork() == 0:
         held = []
         try:
-            while True: held += os.pipe()
+            while True: held.append(os.open("/dev/null", 0))
         except OSError:
             stay()
 time.sleep(1)
@@ -262,6 +263,77 @@ print("had them")
     async with beside_another(open_bench, tmp_path) as bench:
         result = await bench.run(_PRELUDE + code)
     assert (result.status, result.stdout) == (Status.OK, "had them\n"), result
+
+
+# Each holds what the kernel buffers for it, which is in no process's memory.
+BUFFERS = {
+    "sockets": "socket.socketpair()",
+    "sockets whose other end is closed": "socket.socketpair()[:1]",
+    "pipes": "os.pipe()",
+}
+
+
+@pytest.mark.parametrize("what", BUFFERS)
+async def test_pipes_and_sockets_of_many_processes(open_bench: OpenBench, tmp_path: Path, what: str):
+    code = f"""
+for _ in range(20):
+    if os.fork() == 0:
+        held = []
+        try:
+            while True: held += {BUFFERS[what]}
+        except OSError:
+            leave_to(stay)
+stay()
+"""
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(_PRELUDE + code)
+    assert told(result) == (Status.KILLED, LimitHit("buffers", 400)), result
+
+
+UNCOUNTED = {
+    "pages in a pipe": "os.splice(os.open(sys.executable, 0), os.pipe()[1], 1)",
+    "pages of a file in a pipe": "os.sendfile(os.pipe()[1], os.open(sys.executable, 0), 0, 1)",
+    "pages of memory in a pipe": "assert libc.vmsplice(os.pipe()[1], None, 0, 0) == 0, os.strerror(ctypes.get_errno())",
+    "descriptors of one thread": "clone = {'x86_64': 56, 'aarch64': 220}[os.uname().machine]\n"
+    "assert libc.syscall(clone, 0x10B00, 0, 0, 0, 0) != -1, os.strerror(ctypes.get_errno())",
+}
+
+
+@pytest.mark.parametrize("what", UNCOUNTED)
+async def test_what_would_be_counted_nowhere_is_refused(open_bench: OpenBench, tmp_path: Path, what: str):
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(f"{_PRELUDE}libc = ctypes.CDLL(None, use_errno=True)\n{UNCOUNTED[what]}")
+    assert result.error is not None
+    assert (result.status, result.error.type) == (
+        Status.ERROR,
+        "AssertionError" if "libc" in UNCOUNTED[what] else "OSError",
+    ), result
+
+
+async def test_the_buffer_of_a_socket_stays_as_small_as_it_is(open_bench: OpenBench, tmp_path: Path):
+    code = """
+pair = socket.socketpair()
+before = [pair[0].getsockopt(socket.SOL_SOCKET, option) for option in (socket.SO_SNDBUF, socket.SO_RCVBUF)]
+for option in (socket.SO_SNDBUF, socket.SO_RCVBUF): pair[0].setsockopt(socket.SOL_SOCKET, option, 1 << 20)
+pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+after = [pair[0].getsockopt(socket.SOL_SOCKET, option) for option in (socket.SO_SNDBUF, socket.SO_RCVBUF)]
+print(before == after, pair[0].getsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED))
+"""
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(_PRELUDE + code)
+    assert result.stdout == "True 1\n", result
+
+
+async def test_files_are_copied_without_moving_pages(open_bench: OpenBench, tmp_path: Path):
+    code = """
+import shutil
+open("one", "wb").write(os.urandom(1 << 20))
+shutil.copyfile("one", "two")
+print(open("one", "rb").read() == open("two", "rb").read())
+"""
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(_PRELUDE + code)
+    assert result.stdout == "True\n", result
 
 
 @pytest.mark.parametrize("place", ["/tmp", "/var/tmp", "/dev/shm"])

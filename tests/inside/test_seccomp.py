@@ -42,6 +42,20 @@ def test_what_no_program_needs_is_refused(machine: str, name: str):
     assert verdict(machine, name) == bpf.ERRNO | errno.EPERM
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        *((name, (0, 0, 0, 0), bpf.ERRNO | errno.ENOSYS) for name in ("splice", "tee", "vmsplice", "sendfile")),
+        *(("setsockopt", (3, 1, option), bpf.ERRNO) for option in (7, 8, 32, 33)),
+        *(("setsockopt", (3, level, option), bpf.ALLOW) for level, option in ((1, 16), (6, 7), (6, 1))),
+        ("clone", (0x10B00,), bpf.ERRNO | errno.EPERM),
+        *(("clone", (flags,), bpf.ALLOW) for flags in (0x3D0F00, 17, 0x4111)),
+    ],
+)
+def test_what_would_be_counted_nowhere_is_not_done(machine: str, name: str, arguments: tuple[int, ...], expected: int):
+    assert verdict(machine, name, *arguments) == expected
+
+
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID = 0x20000, 0x08000000, 0x10000000, 0x20000000
 # Time, cgroup, host name and network.
 _OTHER_NAMESPACES = (0x80, 0x02000000, 0x04000000, 0x40000000)

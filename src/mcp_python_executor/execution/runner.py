@@ -13,7 +13,7 @@ import anyio.to_thread
 import structlog
 
 from mcp_python_executor.errors import Busy, EngineError
-from mcp_python_executor.execution import artifacts, hints, refusals, stacks
+from mcp_python_executor.execution import artifacts, buffers, hints, refusals, stacks
 from mcp_python_executor.execution.artifacts import Found
 from mcp_python_executor.execution.disk import Disk
 from mcp_python_executor.execution.metrics import Metrics
@@ -144,7 +144,8 @@ class _Conduct:
             # Each on its own: while a run forks without end, the kernel lets nobody see its memory for seconds.
             for look in (partial(self._look_at_activity, cpu), self._look_at_memory):
                 tasks.start_soon(self._keep_looking, look)
-            tasks.start_soon(self._keep_looking, self._look_at_disk, 1)
+            for look in (self._look_at_disk, self._look_at_buffers):
+                tasks.start_soon(self._keep_looking, look, 1)
         if not await self._stops_within(deadline - anyio.current_time()):
             self.stop(LimitHit("time", round(seconds * 1000), setting))
         if self.limit is not None and self.limit.name in _LIMITS_OF_TIME:
@@ -186,6 +187,10 @@ class _Conduct:
     def _look_at_disk(self) -> LimitHit | None:
         name = self._disk.exceeds()
         return self.limits.hit(name) if name else None
+
+    def _look_at_buffers(self) -> LimitHit | None:
+        is_exceeded = buffers.held(self._tree.processes(), self.limits.buffers) > self.limits.buffers
+        return self.limits.hit("buffers") if is_exceeded else None
 
     def refused_by(self, signal: str) -> LimitHit | None:
         """The bound of ours that the program's own failure tells of; `signal` is what ended it."""

@@ -92,6 +92,10 @@ class Tree:
         self._written_bytes = max(self._written_bytes, sum(self._written.values()) + self._ended_written_bytes)
         return self._written_bytes
 
+    def processes(self) -> list[int]:
+        """Those that there are."""
+        return list(self._walk(())[0])
+
     def _walk(self, apart: Collection[int]) -> tuple[dict[int, _Process], int]:
         """The processes there are, and the number of their tasks.
 

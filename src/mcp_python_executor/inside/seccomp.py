@@ -15,7 +15,7 @@ from . import syscalls
 
 _FILES = """
     read write open close stat fstat lstat poll lseek pread64 pwrite64 readv writev preadv pwritev preadv2 pwritev2
-    access pipe pipe2 select pselect6 ppoll sendfile splice tee vmsplice copy_file_range dup dup2 dup3 fcntl flock fsync
+    access pipe pipe2 select pselect6 ppoll copy_file_range dup dup2 dup3 fcntl flock fsync
     fdatasync sync syncfs sync_file_range truncate ftruncate fallocate getdents getdents64 getcwd chdir fchdir rename
     renameat renameat2 mkdir mkdirat rmdir creat link linkat unlink unlinkat symlink symlinkat readlink readlinkat
     umask statfs fstatfs openat newfstatat faccessat faccessat2 statx readahead fadvise64 chmod fchmod fchmodat
@@ -68,6 +68,9 @@ _SHARED_OBJECTS = """
     shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl mq_open mq_unlink
     mq_timedsend mq_timedreceive mq_notify mq_getsetattr
 """
+# What leaves pages of a process or a file in a pipe, where they are nobody's when that lets go of them: a byte holds a
+# huge page. Who uses these copies where a kernel has none: see sendfile(2).
+_MOVE_PAGES = "splice tee vmsplice sendfile"
 _WORKER = (_FILES + _MEMORY + _PROCESSES + _TIME_AND_EVENTS + _SOCKETS).split()
 # What a zygote needs to give each run namespaces and mounts of its own; a worker gives them up.
 _ZYGOTE = [*_WORKER, "capset"]
@@ -94,11 +97,14 @@ _MOUNTS = (
     _MS_BIND,
     _MS_BIND | _MS_REC,
 )
+_CLONE_FILES, _CLONE_THREAD = 0x400, 0x10000
 _SET_ID_BITS = 0o6000
 _PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
 _SCHEDULING = "sched_setparam sched_setaffinity"
 # What is SCHED_IDLE takes seconds to end while others are busy, and with it the run.
 _SCHED_OTHER, _SCHED_BATCH, _SCHED_RESET_ON_FORK = 0, 3, 0x40000000
+# SO_SNDBUF, SO_RCVBUF, and both by force.
+_SOL_SOCKET, _BUFFER_SIZES = 1, (7, 8, 32, 33)
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_TYPE, _SOCK_STREAM, _SOCK_SEQPACKET = 0xF, 1, 5
 # Ioctls that no program has use for: typing into a terminal (TIOCSTI, TIOCLINUX), and changing what belongs to a file
@@ -171,6 +177,20 @@ def _pairs() -> list[Instruction]:
     ]
 
 
+def _keeps_buffers() -> list[Instruction]:
+    """The sizes of a socket's buffers stay what they are, and whoever sets them is told that it is done."""
+    others = [_argument(1), _one(_JUMP_EQUAL, _SOL_SOCKET, 1, 0), _one(_RETURN, _ALLOW)]
+    return [*others, *_never(2, _BUFFER_SIZES, 0)]
+
+
+def _shares_descriptors() -> list[Instruction]:
+    """A thread has the descriptors of its process: those of its own nobody would count."""
+    return [
+        *(_argument(0), _one(_AND, _CLONE_THREAD | _CLONE_FILES)),
+        *(_one(_JUMP_EQUAL, _CLONE_THREAD, 0, 1), _fail(errno.EPERM)),
+    ]
+
+
 def unmounted_checks() -> dict[str, list[Instruction]]:
     """What stands in for mounts and namespaces of the run's own, by the call's name."""
     itself = {0: 0}
@@ -203,7 +223,8 @@ def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
         "personality": _only(0, (0, _PERSONALITY_QUERY), errno.EPERM),
         # Memory that no process holds is nobody's to be counted; nor is what a removed file is given unwritten.
         "memfd_create": [_fail(errno.ENOSYS)],
-        **{name: [_fail(errno.ENOSYS)] for name in _SHARED_OBJECTS.split()},
+        **{name: [_fail(errno.ENOSYS)] for name in (_SHARED_OBJECTS + _MOVE_PAGES).split()},
+        "setsockopt": _keeps_buffers(),
         "fallocate": [_fail(errno.EOPNOTSUPP)],
         "clone3": [_fail(errno.ENOSYS)],  # its flags are out of a filter's reach; libraries fall back to clone
         "openat2": [_fail(errno.ENOSYS)],  # likewise its mode
@@ -221,7 +242,7 @@ def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
         "mknod": _refuse_bits(1, _SET_ID_BITS, errno.EPERM),
         "mknodat": _refuse_bits(2, _SET_ID_BITS, errno.EPERM),
         **{name: [_fail(errno.EOPNOTSUPP)] for name in _NEW_ATTRIBUTES.split()},
-        "clone": _refuse_bits(0, _NOT_FOR_CLONE, errno.EPERM),
+        "clone": [*_shares_descriptors(), *_refuse_bits(0, _NOT_FOR_CLONE, errno.EPERM)],
         "prctl": _only(0, _PRCTL, errno.EPERM),
     }
     if zygote:  # for a run's namespaces and mounts, and no others

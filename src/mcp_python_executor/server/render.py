@@ -42,6 +42,7 @@ _UNITS = {
     "processes": ", threads included",
     "file_size": " bytes",
     "disk": " bytes",
+    "buffers": " pipes and sockets",
     "files": " files and folders",
     "depth": " folders in one another",
     "temporary": " bytes in each of /tmp, /var/tmp and /dev/shm",

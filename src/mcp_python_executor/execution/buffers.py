@@ -1,0 +1,69 @@
+"""The pipes and sockets of a run: what the kernel holds for them is in no process's memory, and no file tells it."""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+_KINDS = ("pipe:", "socket:")
+_TABLE = re.compile(rb"^FDSize:\s+(\d+)", re.MULTILINE)
+
+
+def held(pids: Iterable[int], most: int) -> int:
+    """How many pipes and sockets processes hold, each counted once: at least that many where it is more than `most`.
+
+    Takes about 0.02 ms a process while all that is open together is less than that, else 3 ms a thousand.
+    """
+    opened = [paths for pid in pids if (paths := _descriptors(pid))]
+    if sum(map(len, opened)) <= most:
+        return 0
+    found: set[str] = set()
+    for paths in opened:
+        found.update(target for path in paths if (target := _target(path)).startswith(_KINDS))
+        if len(found) > most:
+            break
+    return len(found)
+
+
+def _descriptors(pid: int) -> list[str]:
+    """A process's open descriptors. Of a first thread that ended while others go on the kernel tells none."""
+    paths = _listed(pid)
+    if paths:
+        return paths
+    others = (task.name for task in _tasks(pid) if task.name != str(pid))
+    return next((paths for task in others if (paths := _listed(int(task)))), paths)
+
+
+def _listed(task: int) -> list[str]:
+    directory = f"/proc/{task}/fd"
+    try:
+        return [f"{directory}/{name}" for name in os.listdir(directory)]  # noqa: PTH208 - thousands of names
+    except PermissionError:  # it runs a file that nobody may read (see ptrace(2)): as many as there is room for
+        return [f"{directory}/{number}" for number in range(_room(task))]
+    except OSError:
+        return []
+
+
+def _room(task: int) -> int:
+    try:
+        found = _TABLE.search(Path(f"/proc/{task}/status").read_bytes())
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+def _tasks(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
+
+
+def _target(path: str) -> str:
+    """What a descriptor is open on; where nobody may know, a socket of its own."""
+    try:
+        return os.readlink(path)  # noqa: PTH115 - thousands of names
+    except PermissionError:
+        return f"socket:{path}"
+    except OSError:
+        return ""
