@@ -177,12 +177,14 @@ async def open_environments(settings: Settings, walls: Walls) -> AsyncGenerator[
             return list(argv)
         return bubblewrap.command(walls.bubblewrap, policy, argv, unprivileged=walls.unprivileged)
 
+    confinement = walls.confinement if walls.bubblewrap else None
     async with open_venvs(
         settings.venvs_base_path,
         default_name=settings.default_venv_name,
         timeout_seconds=settings.package_timeout_ms / 1000,
         confine=confine,
-        may_build=walls.bubblewrap is not None or settings.isolation is Isolation.NONE,
+        may_build=confinement is not None or settings.isolation is Isolation.NONE,
+        build_walls=[name for name in confinement.names if name in ("landlock", "seccomp")] if confinement else [],
     ) as venvs:
         yield venvs
 

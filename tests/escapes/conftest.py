@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_python_executor.execution import usage
+from mcp_python_executor.process import usage
 from mcp_python_executor.sandbox.probe import Confinement, Walls, choose_confinement
 from tests.bench import OpenBench
 from tests.conftest import SEED

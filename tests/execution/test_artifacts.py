@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from mcp_python_executor.errors import InvalidArgument
-from mcp_python_executor.execution.artifacts import find, may_hold_files, prune, remove
-from mcp_python_executor.execution.disk import usage
+from mcp_python_executor.execution.artifacts import find, may_hold_files
 from mcp_python_executor.execution.records import Record, Records
 from mcp_python_executor.limits import Limits
+from mcp_python_executor.process.disk import usage
+from mcp_python_executor.process.folders import prune, remove
 
 PNG = b"\x89PNG\r\n\x1a\nrest"
 

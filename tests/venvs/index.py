@@ -1,6 +1,8 @@
 """A package index on this machine with packages made for a test, any of which can be held up half-way."""
 
 import http.server
+import io
+import tarfile
 import threading
 import zipfile
 from collections import Counter
@@ -46,9 +48,26 @@ class Index:
         # As PEP 658 has it: who resolves needs no wheel.
         (self.folder / f"{name}-1.0-py3-none-any.whl.metadata").write_text(content[f"{info}/METADATA"])
 
+    def add_source(self, name: str, backend: str) -> None:
+        """A package that exists only as source; `backend` is the module that builds it: see PEP 517."""
+        build = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        files = {
+            "pyproject.toml": build + f'[project]\nname = "{name}"\nversion = "1.0"\n',
+            "PKG-INFO": f"Metadata-Version: 2.2\nName: {name}\nVersion: 1.0\n",
+            "backend.py": backend,
+        }
+        with tarfile.open(self.folder / f"{name}-1.0.tar.gz", "w:gz") as archive:
+            for path, text in files.items():
+                entry = tarfile.TarInfo(f"{name}-1.0/{path}")
+                entry.size = len(text.encode())
+                archive.addfile(entry, io.BytesIO(text.encode()))
+
     def page(self, name: str) -> bytes:
         """What the index has of a package, as PEP 503 has it."""
         wheel = f"{name}-1.0-py3-none-any.whl"
+        if not (self.folder / wheel).exists():
+            wheel = f"{name}-1.0.tar.gz"
+            return f'<a href="/files/{wheel}">{wheel}</a>'.encode()
         return f'<a href="/files/{wheel}" data-core-metadata="true">{wheel}</a>'.encode()
 
 

@@ -74,7 +74,9 @@ async def test_an_extension_that_does_not_compile_is_told_with_the_compilers_wor
         assert await venvs.names() == []
 
 
-async def test_a_build_sees_neither_the_store_nor_credentials(opened: Open, confine: Confine, base: Path):
+async def test_a_build_sees_neither_the_store_nor_credentials(
+    opened: Open, confine: Confine, base: Path, tmp_path: Path
+):
     builds: list[Policy] = []
 
     def watch(policy: Policy, command: list[str]) -> list[str]:
@@ -82,13 +84,17 @@ async def test_a_build_sees_neither_the_store_nor_credentials(opened: Open, conf
             builds.append(policy)
         return confine(policy, command)
 
+    certificate = tmp_path / "client.pem"
+    certificate.touch()
     environment = {**os.environ, "UV_INDEX_INNER_USERNAME": "me", "UV_INDEX_INNER_PASSWORD": "secret"}
+    environment["SSL_CLIENT_CERT"] = str(certificate)
     async with opened(confine=watch, environment=environment) as venvs:
         await venvs.install("lab", "docopt")
     store = base / ".store"
     for policy in builds:
         assert not [path for path in (*policy.read, *policy.write) if store.is_relative_to(path)]
         assert not [path for path in policy.write if not path.is_relative_to(store / "tmp")]
+        assert certificate not in policy.read
         assert not any("secret" in value for _, value in policy.environment)
     assert builds
 

@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from mcp_python_executor.execution.disk import Usage, usage
-from mcp_python_executor.execution.usage import Tree
 from mcp_python_executor.limits import MEBIBYTE, Limits
+from mcp_python_executor.process.disk import Usage, usage
+from mcp_python_executor.process.usage import Tree
 
 # An interpreter that waits for work takes no processor time, but for a moment after a run. More is something else's.
 _BUSY_SECONDS = 10.0

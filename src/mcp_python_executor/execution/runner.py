@@ -15,7 +15,6 @@ import structlog
 from mcp_python_executor.errors import Busy, EngineError
 from mcp_python_executor.execution import artifacts, buffers, hints, refusals, stacks
 from mcp_python_executor.execution.artifacts import Found
-from mcp_python_executor.execution.disk import Disk
 from mcp_python_executor.execution.metrics import Metrics
 from mcp_python_executor.execution.model import (
     ExecutionRequest,
@@ -28,11 +27,13 @@ from mcp_python_executor.execution.outputs import Output
 from mcp_python_executor.execution.records import Record, Records
 from mcp_python_executor.execution.report import Report
 from mcp_python_executor.execution.surroundings import Surroundings
-from mcp_python_executor.execution.usage import Tree
 from mcp_python_executor.execution.worker import KILLED, Worker
 from mcp_python_executor.execution.zygote import Engine, Zygote
 from mcp_python_executor.execution.zygotes import Zygotes
 from mcp_python_executor.limits import LimitHit
+from mcp_python_executor.process.disk import Disk
+from mcp_python_executor.process.folders import prune, remove
+from mcp_python_executor.process.usage import Tree
 
 log = structlog.get_logger()
 
@@ -354,7 +355,7 @@ class Runner:
         record = Record(worker.directory, streams, found.files, kept, size)
         if own:
             listed = {str(path.relative_to(worker.directory)) for path in own}
-            self._tasks.start_soon(self._remove, [worker.directory], partial(artifacts.prune, kept=listed))
+            self._tasks.start_soon(self._remove, [worker.directory], partial(prune, kept=listed))
         self._discard([path for path in worker.leftovers if path not in kept])
         self._discard(self.records.keep(worker.id, record))
 
@@ -366,7 +367,7 @@ class Runner:
 
     def _discard(self, paths: list[Path]) -> None:
         if paths:
-            self._tasks.start_soon(self._remove, paths, artifacts.remove)
+            self._tasks.start_soon(self._remove, paths, remove)
 
     async def _remove(self, paths: list[Path], remove: Callable[[Path], None]) -> None:
         await anyio.sleep(_REMOVE_SECONDS)

@@ -10,7 +10,7 @@ import structlog
 from filelock import FileLock, Timeout
 
 from mcp_python_executor.errors import StoreError
-from mcp_python_executor.execution.artifacts import remove
+from mcp_python_executor.process.folders import remove
 
 log = structlog.get_logger()
 

@@ -24,12 +24,12 @@ from pydantic import BaseModel, Field, ValidationError
 from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution import stacks
 from mcp_python_executor.execution.ahead import Ahead
-from mcp_python_executor.execution.artifacts import remove
 from mcp_python_executor.execution.cgroups import Cgroups
 from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import Exit, Worker
 from mcp_python_executor.limits import Limits
 from mcp_python_executor.process import owned
+from mcp_python_executor.process.folders import remove
 from mcp_python_executor.sandbox import bubblewrap
 from mcp_python_executor.sandbox.policy import readable
 from mcp_python_executor.sandbox.probe import INSIDE, Confinement, bootstrap, init_program

@@ -1,7 +1,7 @@
 """Run a command to its end and keep what it says, within bounds."""
 
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +37,12 @@ async def run(
     kept_bytes: int = MEBIBYTE,
     on_line: Callable[[str], None] | None = None,
     pass_fds: Sequence[int] = (),
+    watch: Callable[[int], Awaitable[None]] | None = None,
 ) -> Completed:
     """Run `command` with empty standard input until it ends; cancellation kills its whole group.
 
     Of each of its outputs at most `kept_bytes` are kept, head and tail. `on_line` is told each line of its standard
-    error as it comes.
+    error as it comes. `watch` is called with its pid; when that returns, the command is ended.
 
     Raises:
         OSError: the command can't be started.
@@ -55,11 +56,20 @@ async def run(
             if process.stdout and process.stderr:
                 readers.start_soon(_read, process.stdout, [stdout.write])
                 readers.start_soon(_read, process.stderr, [stderr.write, *([lines.write] if lines else [])])
-            await wait_for_exit(process)
+            async with anyio.create_task_group() as watching:
+                if watch:
+                    watching.start_soon(_end_after, watch, process)
+                await wait_for_exit(process)
+                watching.cancel_scope.cancel()
             kill_group(process)
             readers.cancel_scope.deadline = anyio.current_time() + _DRAIN_SECONDS
         returncode = await _returncode(process)
     return Completed(returncode, stdout.getvalue(), stderr.getvalue(), stdout.truncated or stderr.truncated)
+
+
+async def _end_after(watch: Callable[[int], Awaitable[None]], process: Process) -> None:
+    await watch(process.pid)
+    kill_group(process)
 
 
 async def _returncode(process: Process) -> int:

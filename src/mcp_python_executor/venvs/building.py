@@ -36,10 +36,11 @@ _CLONE = "clone"
 class Builder:
     """Makes generations in `store` with `uv`."""
 
-    def __init__(self, store: Store, uv: Uv, *, may_build: bool) -> None:
+    def __init__(self, store: Store, uv: Uv, *, may_build: bool, build_walls: Sequence[str]) -> None:
         self._store = store
         self._uv = uv
         self._may_build = may_build
+        self._build_walls = build_walls
 
     @asynccontextmanager
     async def generation(
@@ -149,7 +150,7 @@ class Builder:
                     f"{unbuilt[0]!r} exists only as source here, and building it runs its code: "
                     "this machine offers too few walls; ask for another version of it, or see the doctor command"
                 )
-            await build_wheels(self._uv, workshop, interpreter, unbuilt, listener)
+            await build_wheels(self._uv, workshop, interpreter, unbuilt, listener, walls=self._build_walls)
         raise_for(completed)  # pyright: ignore[reportPossiblyUnboundVariable] - at least one round
 
     async def _link(

@@ -1,10 +1,13 @@
 """Wheels of packages that exist only as source. Strangers' code runs for it: behind walls, without credentials, in a
 cache that goes with it; only the wheel leaves."""
 
+import json
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 from anyio.to_thread import run_sync
@@ -12,8 +15,10 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from mcp_python_executor.errors import PackageError
 from mcp_python_executor.process import Completed, run
-from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.sandbox.policy import Policy, readable
+from mcp_python_executor.sandbox.probe import INSIDE, bootstrap
 from mcp_python_executor.venvs import reasons
+from mcp_python_executor.venvs.bounds import LIMITS, TIMES_PROCESSES, Bounds
 from mcp_python_executor.venvs.files import remove_tree
 from mcp_python_executor.venvs.project import PYPROJECT, WHEELS
 from mcp_python_executor.venvs.pythons import Interpreter
@@ -22,46 +27,72 @@ from mcp_python_executor.venvs.uv import Listener, Uv, without_credentials
 _PINNED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==(\S+)", re.MULTILINE)
 
 
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """Where wheels are built, and by what: a build writes below `private` alone, and reads the `wheels` before it."""
+
+    uv: Uv
+    interpreter: Interpreter
+    walls: Sequence[str]
+    private: Path
+    wheels: Path
+
+
 async def build_wheels(
-    uv: Uv, workshop: Path, interpreter: Interpreter, names: Sequence[str], listener: Listener | None
+    uv: Uv,
+    workshop: Path,
+    interpreter: Interpreter,
+    names: Sequence[str],
+    listener: Listener | None,
+    *,
+    walls: Sequence[str],
 ) -> None:
     """Build a wheel of each of `names`, as the project in `workshop` needs it, into its folder of wheels.
 
+    `walls` are put up within the outer one: `landlock`, `seccomp`.
+
     Raises:
-        PackageError: one can't be built; with the compiler's last words.
+        PackageError: one can't be built; with the compiler's last words, or the bound that it went beyond.
     """
-    private = workshop / "build"
+    private, wheels = workshop / "build", workshop / WHEELS
     private.mkdir()
+    site = _Site(uv, interpreter, walls, private, wheels)
     try:
-        wheels = workshop / WHEELS
         wheels.mkdir(exist_ok=True)
         built = {parse_wheel_filename(path.name)[0] for path in wheels.iterdir()}
         shutil.copyfile(workshop / PYPROJECT, private / PYPROJECT)
         sources = [part for name in names for part in ("--no-binary", name)]
         resolve = ["pip", "compile", "--no-header", "--no-annotate", "--only-binary", ":all:", *sources]
-        resolved = await _behind_walls(uv, private, wheels, interpreter, [*resolve, str(private / PYPROJECT)])
+        resolved = await _behind_walls(site, [*resolve, str(private / PYPROJECT)])
         if resolved.returncode:
             raise PackageError(reasons.build_reason(names, resolved.stderr.decode("utf-8", "replace")))
         for name, version in _PINNED.findall(resolved.stdout.decode("utf-8", "replace")):
             if name in names and name not in built:
                 if listener is not None:
                     listener(f"building {name} {version}")
-                await _build(uv, private, wheels, interpreter, name, version)
+                await _build(site, name, version)
     finally:
         with anyio.CancelScope(shield=True):
             await run_sync(remove_tree, private)
 
 
-async def _build(uv: Uv, private: Path, wheels: Path, interpreter: Interpreter, name: str, version: str) -> None:
-    install = ["pip", "install", "--no-deps", "--no-binary", name, "--target", str(private / "target")]
-    completed = await _behind_walls(uv, private, wheels, interpreter, [*install, f"{name}=={version}"])
+async def _build(site: _Site, name: str, version: str) -> None:
+    install = ["pip", "install", "--no-deps", "--no-binary", name, "--target", str(site.private / "target")]
+    completed = await _behind_walls(site, [*install, f"{name}=={version}"])
     if completed.returncode:
         raise PackageError(reasons.build_reason([name], completed.stderr.decode("utf-8", "replace")))
+    if not await run_sync(_take, site, name, version):
+        raise PackageError(f"building {name!r} from source left no wheel of it")
+
+
+def _take(site: _Site, name: str, version: str) -> bool:
+    """Copy the wheel that was built; gives whether there is one. What is reached by a link is none."""
+    private = site.private.resolve()
     for path in (private / "cache").glob("sdists-v*/**/*.whl"):
-        if not path.is_symlink() and path.is_file() and _is_of(path, name, version):
-            shutil.copyfile(path, wheels / path.name, follow_symlinks=False)
-            return
-    raise PackageError(f"building {name!r} from source left no wheel of it")
+        if path.resolve() == path and path.is_file() and _is_of(path, name, version):
+            shutil.copyfile(path, site.wheels / path.name, follow_symlinks=False)
+            return True
+    return False
 
 
 def _is_of(wheel: Path, name: str, version: str) -> bool:
@@ -73,31 +104,64 @@ def _is_of(wheel: Path, name: str, version: str) -> bool:
     return found == canonicalize_name(name) and str(found_version) == version
 
 
-async def _behind_walls(
-    uv: Uv, private: Path, wheels: Path, interpreter: Interpreter, command: Sequence[str]
-) -> Completed:
+async def _behind_walls(site: _Site, command: Sequence[str]) -> Completed:
+    """uv's `command`, with all that it starts, behind all walls and within bounds.
+
+    Raises:
+        PackageError: it used more than a build may.
+    """
+    policy = _policy(site)
+    options = ["--python", str(site.interpreter.python), "--find-links", str(site.wheels)]
+    launcher = [str(site.interpreter.python), *bootstrap("build"), json.dumps(_config(site, policy))]
+    bounds = Bounds(site.private, LIMITS)
+    completed = await run(
+        site.uv.confine(policy, [*launcher, str(site.uv.binary), *command, *options]),
+        environment=dict(policy.environment),
+        directory=Path("/"),
+        watch=bounds.watch,
+    )
+    if bounds.exceeded:
+        raise PackageError(f"building from source was ended, for it used more than {bounds.exceeded}")
+    return completed
+
+
+def _config(site: _Site, policy: Policy) -> dict[str, Any]:
+    """What the launcher is told, see `inside/build.py`."""
+    return {
+        "walls": list(site.walls),
+        "read": [str(path) for path in readable(policy, walled=True)[0]],
+        "write": [str(path) for path in policy.write],
+        "limits": {
+            "file_bytes": LIMITS.file_bytes,
+            "open_files": LIMITS.open_files,
+            # Without walls the kernel would count all that the user runs.
+            "processes": TIMES_PROCESSES * LIMITS.processes if site.walls else 0,
+        },
+    }
+
+
+def _policy(site: _Site) -> Policy:
+    index = without_credentials(site.uv.index)
     environment = {
-        **without_credentials(uv.index),
-        "HOME": str(private),
-        "TMPDIR": str(private),
+        **index,
+        "HOME": str(site.private),
+        "TMPDIR": str(site.private),
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "NO_COLOR": "1",
-        "UV_CACHE_DIR": str(private / "cache"),
+        "UV_CACHE_DIR": str(site.private / "cache"),
         "UV_NO_CONFIG": "1",
         "UV_NO_PROGRESS": "1",
         "UV_PYTHON_DOWNLOADS": "never",
     }
+    interpreter = site.interpreter
     include = interpreter.prefix / "include"
     headers = (include,) if include.is_dir() else ()
-    policy = Policy(
-        read=(uv.binary, *interpreter.paths, *headers, *uv.configured_files(), wheels),
-        write=(private,),
+    named = replace(site.uv, index=index).configured_files()
+    return Policy(
+        read=(INSIDE, site.uv.binary, *interpreter.paths, *headers, *named, site.wheels),
+        write=(site.private,),
         hide=interpreter.hidden,
         network=True,
         environment=tuple(environment.items()),
-    )
-    options = ["--python", str(interpreter.python), "--find-links", str(wheels)]
-    return await run(
-        uv.confine(policy, [str(uv.binary), *command, *options]), environment=environment, directory=Path("/")
     )

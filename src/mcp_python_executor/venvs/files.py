@@ -5,7 +5,10 @@ import errno
 import os
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
+
+from mcp_python_executor.process.folders import remove
 
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 # Linux: see rename(2). The constant is the kernel's.
@@ -33,10 +36,14 @@ def remove_tree(path: Path) -> None:
     if path.is_symlink():
         path.unlink()
         return
-    for directory, _, _ in os.walk(path):
-        # An ordinary user removes nothing from a directory that is not writable. Files need no such thing.
-        Path(directory).chmod(0o700)
-    shutil.rmtree(path, ignore_errors=True)
+    with suppress(RecursionError):
+        for directory, _, _ in os.walk(path):
+            # An ordinary user removes nothing from a directory that is not writable. Files need no such thing.
+            Path(directory).chmod(0o700)
+        shutil.rmtree(path, ignore_errors=True)
+    if path.is_dir():  # so deep that no path leads there, as a build may leave it
+        with suppress(OSError):
+            remove(path)
 
 
 def seal(path: Path) -> None:

@@ -53,12 +53,14 @@ async def open_venvs(
     timeout_seconds: float,
     confine: Confine,
     may_build: bool = True,
+    build_walls: Sequence[str] = ("landlock", "seccomp"),
     environment: Mapping[str, str] | None = None,
 ) -> AsyncGenerator["Venvs"]:
     """The environments below `base`, with what goes on behind them (collection, bytecode) while the block runs.
 
     `may_build` says whether strangers' code may run to build what exists only as source: not where `confine` puts up no
-    walls, unless a person chose so. `environment` is where the index settings come from (ours by default).
+    walls, unless a person chose so. `build_walls` stand around it within those of `confine`. `environment` is where the
+    index settings come from (ours by default).
 
     Raises:
         StoreError: `base` can't be used.
@@ -69,9 +71,8 @@ async def open_venvs(
     async with anyio.create_task_group() as background:
         changes = Changes(store, confine, background, timeout_seconds)
         interpreters = Interpreters(uv, Downloads(store, uv))
-        venvs = Venvs(
-            store, Catalog(store, default_name), changes, Builder(store, uv, may_build=may_build), interpreters
-        )
+        builder = Builder(store, uv, may_build=may_build, build_walls=build_walls)
+        venvs = Venvs(store, Catalog(store, default_name), changes, builder, interpreters)
         background.start_soon(venvs.tidy)
         try:
             yield venvs

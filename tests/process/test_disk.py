@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from mcp_python_executor.execution.disk import Disk, usage
-from mcp_python_executor.execution.usage import Tree
 from mcp_python_executor.limits import MEBIBYTE, Limits
+from mcp_python_executor.process.disk import Disk, usage
+from mcp_python_executor.process.usage import Tree
 
 LIMITS = Limits(disk_bytes=16 * MEBIBYTE)  # and 1024 files
 

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mcp_python_executor.execution.artifacts import DIRECTORY, TICK_NS, open_directory
-from mcp_python_executor.execution.usage import Tree
 from mcp_python_executor.limits import Limits
+from mcp_python_executor.process.folders import DIRECTORY, TICK_NS, open_directory
+from mcp_python_executor.process.usage import Tree
 
 # A folder's owner needs both to see what is in it, and how much that is.
 _LOOK_INSIDE = stat.S_IRUSR | stat.S_IXUSR

@@ -1,0 +1,98 @@
+"""Folders that a stranger's program wrote to: opened through no link, removed whatever it left of them."""
+
+import os
+import secrets
+import stat
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Flags to open a folder by, through no link."""
+
+TICK_NS = 10_000_000
+"""The kernel stamps files with the time of its last tick, up to so much before the clock's."""
+
+
+def open_directory(root: Path, own: Path) -> int:
+    """A descriptor of the directory `root`. What lies in an execution's `own` is reached through no link.
+
+    The warm interpreter that forked the program may write where executions have their directories, and packages run
+    in it: any of them could be a link by now.
+    """
+    if not root.is_relative_to(own):
+        return os.open(root, DIRECTORY)
+    place = os.open(own.parent, DIRECTORY)
+    for name in root.relative_to(own.parent).parts:
+        try:
+            below = os.open(name, DIRECTORY, dir_fd=place)
+        finally:
+            os.close(place)
+        place = below
+    return place
+
+
+def remove(directory: Path) -> None:
+    """Removes a directory (or file), whatever modes, depth or number of files a program left there.
+
+    Every folder comes up to the top before it is emptied, so that neither paths nor recursion grow with the depth.
+    """
+    if directory.is_symlink() or not directory.is_dir():
+        directory.unlink(missing_ok=True)
+        return
+    top = os.open(directory, DIRECTORY)
+    try:
+        while names := os.listdir(top):  # noqa: PTH208 - a descriptor has no Path
+            for name in names:
+                _remove_at_top(top, name)
+    finally:
+        os.close(top)
+    directory.rmdir()
+
+
+def prune(directory: Path, kept: Collection[str]) -> None:
+    """Removes from a directory everything but the files `kept`, which are paths in it."""
+    place = os.open(directory, DIRECTORY)
+    try:
+        _prune(place, kept)
+    finally:
+        os.close(place)
+
+
+def _prune(place: int, kept: Iterable[str]) -> None:
+    below: dict[str, list[str]] = {}
+    for path in kept:
+        name, _, rest = path.partition("/")
+        below.setdefault(name, []).append(rest)
+    os.fchmod(place, 0o700)
+    while names := [name for name in os.listdir(place) if name not in below]:
+        for name in names:
+            _remove_at_top(place, name)
+    for name, rests in below.items():
+        if rests != [""]:
+            folder = os.open(name, DIRECTORY, dir_fd=place)
+            try:
+                _prune(folder, rests)
+            finally:
+                os.close(folder)
+
+
+def _remove_at_top(top: int, name: str) -> None:
+    if not _is_folder(name, top):
+        os.unlink(name, dir_fd=top)
+        return
+    os.chmod(name, 0o700, dir_fd=top)
+    place = os.open(name, DIRECTORY, dir_fd=top)
+    try:
+        for below in os.listdir(place):  # noqa: PTH208
+            if _is_folder(below, place):
+                os.chmod(below, 0o700, dir_fd=place)  # moving a folder writes to it
+                os.rename(below, secrets.token_hex(8), src_dir_fd=place, dst_dir_fd=top)
+            else:
+                os.unlink(below, dir_fd=place)
+    finally:
+        os.close(place)
+    os.rmdir(name, dir_fd=top)
+
+
+def _is_folder(name: str, place: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=place, follow_symlinks=False).st_mode)

@@ -1,0 +1,72 @@
+"""What a build may use of the machine, over the tree of its processes. Its time is that of the package operation."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import anyio
+from anyio.to_thread import run_sync
+
+from mcp_python_executor.limits import MEBIBYTE, Limits
+from mcp_python_executor.process.disk import Usage, usage
+from mcp_python_executor.process.usage import Tree
+
+_MACHINE_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+# A large one compiles on all cores, with some processes and half a gigabyte for each.
+LIMITS = Limits(
+    memory_bytes=max(2048 * MEBIBYTE, _MACHINE_BYTES // 2),
+    processes=max(1024, 16 * (os.cpu_count() or 1)),
+    open_files=4096,
+    file_bytes=4096 * MEBIBYTE,
+    disk_bytes=16384 * MEBIBYTE,
+)
+# The kernel refuses more only at so many times what is allowed: who goes beyond in between two looks is told by name.
+TIMES_PROCESSES = 2
+_LOOK_SECONDS = 0.1
+# Each a tmpfs of bubblewrap's.
+_TEMPORARY = ("/tmp", "/var/tmp", "/dev")  # noqa: S108 - inside
+
+
+class Bounds:
+    """Looks at a build that writes to the directory `private`, until it has `exceeded` a bound; then that is told."""
+
+    def __init__(self, private: Path, limits: Limits) -> None:
+        self._private, self._limits = private, limits
+        self._tree: Tree | None = None
+        self.exceeded = ""
+
+    async def watch(self, pid: int) -> None:
+        """Returns when a bound is exceeded by the process `pid` and all that descends from it."""
+        while not self.exceeded:
+            await anyio.sleep(_LOOK_SECONDS)
+            self.exceeded = await run_sync(partial(self._look, pid), abandon_on_cancel=True)
+
+    def _look(self, pid: int) -> str:
+        if self._tree is None:
+            # bubblewrap's first process inside sees the temporary directories that belong to the build.
+            inside = _children(pid)
+            self._tree = Tree([pid, *inside[:1]], _TEMPORARY if inside else (), self._limits)
+        limits = self._limits
+        if self._tree.activity()[0] > limits.processes:
+            return f"{limits.processes} processes and threads"
+        if self._tree.memory() > limits.memory_bytes:
+            return f"{limits.memory_bytes // MEBIBYTE} MB of memory"
+        return self._on_disk()
+
+    def _on_disk(self) -> str:
+        limits = self._limits
+        written = Usage(self._tree.written() if self._tree else 0)
+        exceeded = written.exceeds(limits) or usage([self._private], limits).exceeds(limits)
+        said = {
+            "disk": f"{limits.disk_bytes // MEBIBYTE} MB on the disk",
+            "files": f"{limits.files} files and folders",
+            "depth": f"{limits.depth} folders in one another",
+        }
+        return said.get(exceeded, "")
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
