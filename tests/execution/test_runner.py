@@ -526,24 +526,14 @@ async def test_a_program_that_closes_every_descriptor_ends_as_it_would(
     assert result.stderr.endswith(told)
 
 
-async def test_a_hundred_megabytes_of_output_pass_in_little_memory(open_bench: OpenBench):
-    async with open_bench(limits=Limits(kept_output_bytes=200 * MEBIBYTE)) as bench:
-        await bench.run("print('x' * 70_000)")
-        before = psutil.Process().memory_info().rss
+async def test_a_million_short_writes_arrive_whole_and_are_heard(open_bench: OpenBench):
+    heard: list[str] = []
+    async with open_bench(limits=Limits(wall_seconds=120)) as bench:
         result = await bench.run(
-            "import os\npiece = b'line of output\\n' * 4096\nfor _ in range(1700): os.write(1, piece)"
+            "import os\nfor _ in range(1_000_000): os.write(1, b'ab\\n')", listener=lambda _, text: heard.append(text)
         )
-        grown = psutil.Process().memory_info().rss - before
-        whole = bench.runner.records.page(result.execution_id, "stdout").total
-    assert (result.status, whole) == (Status.OK, 1700 * 4096 * 15)
-    assert grown < 10 * MEBIBYTE
-
-
-async def test_a_hundred_thousand_short_writes_arrive_whole(open_bench: OpenBench):
-    async with open_bench() as bench:
-        result = await bench.run("import os\nfor _ in range(100_000): os.write(1, b'ab\\n')")
-        page = bench.runner.records.page(result.execution_id, "stdout", limit=MEBIBYTE)
-    assert page.data == b"ab\n" * 100_000
+        page = bench.runner.records.page(result.execution_id, "stdout", limit=4 * MEBIBYTE)
+    assert page.data == "".join(heard).encode() == b"ab\n" * 1_000_000
 
 
 async def test_what_is_no_text_is_told_as_text_and_kept_as_it_is(open_bench: OpenBench):
