@@ -127,6 +127,10 @@ for place in (".", os.environ["OUTPUT_PATH"]):
     async with open_bench() as bench:
         files = [file.path for file in (await bench.run(plant)).files]
         assert len(files) == 2
+        program = files[0].parent / "main.py"
+        with anyio.fail_after(60):
+            while program.exists():  # noqa: ASYNC110 - what is not listed goes a moment later, and nothing tells
+                await anyio.sleep(0.01)
         before = [state(path.parent) for path in files]
         for path in files:
             assert CANARY not in await try_every_way(bench, thing, path)

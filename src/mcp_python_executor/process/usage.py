@@ -211,8 +211,10 @@ def _threads(pid: int) -> list[str]:
 
 def _written(pid: int) -> int:
     """Bytes that a process, and the children it waited for, had written to a disk: see proc_pid_io(5)."""
-    fields = _fields(f"{pid}/io")
-    return fields.get(b"write_bytes", 0) - fields.get(b"cancelled_write_bytes", 0)
+    # Once its first thread has ended, the file of the process is root's, and those of its threads are not.
+    whole = _fields(f"{pid}/io")
+    found = [whole] if whole else [_fields(f"{pid}/task/{thread}/io") for thread in _threads(pid)]
+    return sum(fields.get(b"write_bytes", 0) - fields.get(b"cancelled_write_bytes", 0) for fields in found)
 
 
 def _of_tmpfs(pid: int, path: str) -> int:
