@@ -16,10 +16,10 @@ import pytest
 import uv
 
 from mcp_python_executor.execution.cgroups import open_cgroups
+from mcp_python_executor.execution.engine import Engine
 from mcp_python_executor.execution.model import ExecutionRequest, ExecutionResult, Interpreter, OutputListener
 from mcp_python_executor.execution.runner import Runner
 from mcp_python_executor.execution.surroundings import Surroundings, surroundings
-from mcp_python_executor.execution.zygote import Engine
 from mcp_python_executor.execution.zygotes import Zygotes, open_zygotes
 from mcp_python_executor.limits import Limits
 from mcp_python_executor.sandbox.probe import INSIDE, Confinement, probe

@@ -12,7 +12,8 @@ import psutil
 from pydantic import BaseModel, Field
 
 from mcp_python_executor.execution.cgroups import Cgroups
-from mcp_python_executor.execution.runner import LOOK_SECONDS, Runner
+from mcp_python_executor.execution.conduct import LOOK_SECONDS
+from mcp_python_executor.execution.runner import Runner
 from mcp_python_executor.limits import MEBIBYTE
 from mcp_python_executor.sandbox.probe import Walls
 from mcp_python_executor.settings import Isolation, Settings

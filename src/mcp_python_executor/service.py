@@ -14,12 +14,12 @@ from mcp_python_executor import health
 from mcp_python_executor.errors import ExecutorError, SettingsError, WallsMissing
 from mcp_python_executor.execution import scripts
 from mcp_python_executor.execution.cgroups import open_cgroups
+from mcp_python_executor.execution.engine import Engine
 from mcp_python_executor.execution.model import ExecutionRequest, ExecutionResult, Interpreter, OutputListener
 from mcp_python_executor.execution.records import PAGE_BYTES, Page
 from mcp_python_executor.execution.runner import Runner
 from mcp_python_executor.execution.runs import open_runs
 from mcp_python_executor.execution.surroundings import Surroundings, surroundings
-from mcp_python_executor.execution.zygote import Engine
 from mcp_python_executor.execution.zygotes import Zygotes, open_zygotes
 from mcp_python_executor.health import Health
 from mcp_python_executor.sandbox import bubblewrap

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import anyio
 
+from mcp_python_executor.execution.engine import Engine
 from mcp_python_executor.execution.model import ExecutionRequest, Interpreter
 from mcp_python_executor.execution.runner import Runner
 from mcp_python_executor.execution.surroundings import surroundings
-from mcp_python_executor.execution.zygote import Engine
 from mcp_python_executor.execution.zygotes import open_zygotes
 from mcp_python_executor.limits import MEBIBYTE, Limits
 from mcp_python_executor.sandbox.probe import Confinement

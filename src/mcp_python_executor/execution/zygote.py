@@ -1,42 +1,31 @@
 """One warm interpreter, as the server holds it: started behind the outer wall, asked for workers, ended."""
 
 import json
-import os
 import secrets
 import socket
 import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
-import psutil
 from pydantic import BaseModel, Field, ValidationError
 
 from mcp_python_executor.errors import EngineError
-from mcp_python_executor.execution import stacks
 from mcp_python_executor.execution.ahead import Ahead
-from mcp_python_executor.execution.cgroups import Cgroups
+from mcp_python_executor.execution.engine import Engine
 from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import Exit, Worker
-from mcp_python_executor.limits import Limits
 from mcp_python_executor.process import owned
 from mcp_python_executor.process.folders import remove
-from mcp_python_executor.sandbox import bubblewrap
-from mcp_python_executor.sandbox.policy import readable
-from mcp_python_executor.sandbox.probe import INSIDE, Confinement, bootstrap, init_program
 
 _START_SECONDS = 60
-# The kernel refuses more only at so many times what is allowed: who goes beyond in between two looks is told by name.
-_TIMES_PROCESSES = 2
 # A run that forks without end makes everybody slow, the zygote that ends it too.
 _END_SECONDS = 5
 _GONE_SECONDS = 30
@@ -50,45 +39,6 @@ _COMPLAINT_BYTES = 4096
 # `confined` and `ready`, or `failed`; `init`, `forked`, `exited` and `ended`. One more of each is too much.
 _EVENTS_OF_START, _EVENTS_OF_A_RUN = 3, 4
 _CREDENTIALS = struct.Struct("iII")
-
-
-Hold = Callable[[str], AbstractContextManager[bool]]
-"""Keeps the files of a generation, by its id, while the context is open; gives whether it could."""
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """What all zygotes of a server share; `runs` holds runs' directories."""
-
-    confinement: Confinement
-    runs: Path
-    limits: Limits
-    cgroups: Cgroups = field(default_factory=Cgroups)
-    hold: Hold = lambda _generation: nullcontext(enter_result=True)
-
-
-def _most_processes(limits: Limits, confinement: Confinement) -> tuple[int, int]:
-    """What RLIMIT_NPROC bounds a run to, and all of a zygote: a backstop, while what runs is counted by looking.
-
-    The kernel counts by user namespace and user (see getrlimit(2)). A run with namespaces has its own; elsewhere it
-    counts the runs of a zygote together behind bubblewrap, and all that the user runs without that.
-    """
-    one = _TIMES_PROCESSES * limits.processes
-    if not confinement.strict:
-        return 0, 0
-    if confinement.namespaces:
-        return one, one * limits.concurrent + limits.processes
-    together = one + (0 if confinement.bubblewrap else _tasks_of_user())
-    return together, together
-
-
-def _tasks_of_user() -> int:
-    count = 0
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):  # it may have ended
-            if process.uids().real == os.getuid():
-                count += process.num_threads()
-    return count
 
 
 def _check_thread() -> None:
@@ -153,7 +103,10 @@ class Zygote:
             if not held:
                 raise EngineError("an interpreter did not start: its environment is being removed")
             self.directory.mkdir(mode=0o700, parents=True)
-            argv, environment = self._command()
+            control = self._theirs.fileno()
+            argv, environment = self._engine.command(
+                self._surroundings, self.directory, control, self.modules, ahead=self._ahead
+            )
             try:
                 _check_thread()
                 async with owned(
@@ -176,46 +129,6 @@ class Zygote:
                 self._gone.set()
         if not started.is_set():
             raise EngineError(f"an interpreter did not start: {self._failure}")
-
-    def _command(self) -> tuple[list[str], dict[str, str]]:
-        """The zygote as a command behind the outer wall, and the environment to start that in."""
-        policy = self._surroundings.policy
-        control = str(self._theirs.fileno())
-        argv = [str(self._surroundings.interpreter.python), *bootstrap("zygote"), control, json.dumps(self._config())]
-        # What is imported ahead finds a home too, at the place where programs have theirs.
-        environment = (*policy.environment, ("HOME", self._home(self.directory)))
-        confinement = self._engine.confinement
-        if confinement.bubblewrap is None:
-            return argv, dict(environment)
-        walled = replace(policy, read=(INSIDE, *policy.read), write=(self.directory, *policy.write))
-        unprivileged = confinement.unprivileged
-        return bubblewrap.command(confinement.bubblewrap, walled, argv, unprivileged=unprivileged), dict(environment)
-
-    def _config(self) -> dict[str, Any]:
-        policy, limits, confinement = self._surroundings.policy, self._engine.limits, self._engine.confinement
-        outer = confinement.bubblewrap is not None
-        read, look = readable(policy, walled=outer)
-        processes, processes_of_all = _most_processes(limits, confinement)
-        return {
-            "walls": [name for name in ("namespaces", "landlock", "seccomp") if getattr(confinement, name)],
-            "network": policy.network,
-            "packages_in_worker": not self._ahead,
-            "preload": sorted(self.modules),
-            "stack_signal": stacks.SIGNAL,
-            "init": init_program(),
-            "runs": str(self.directory),
-            "read": [str(path) for path in read],
-            "look": [str(path) for path in look],
-            "keep": [str(path) for path in (*policy.read, *policy.write)],
-            "limits": {
-                "open_files": limits.open_files,
-                "file_bytes": limits.file_bytes,
-                "data_bytes": limits.data_bytes,
-                "processes": processes,
-                "processes_of_all": processes_of_all,
-                "temporary_bytes": limits.temporary_bytes,
-            },
-        }
 
     async def _follow(self, started: anyio.Event, outermost: int) -> None:
         async with anyio.create_task_group() as tasks:
@@ -353,7 +266,7 @@ class Zygote:
         try:
             worker.open()
             self._due += _EVENTS_OF_A_RUN
-            await self._send(self._order(worker), worker)
+            await self._send(self._engine.order(self._surroundings, worker), worker)
             if self._engine.cgroups.delegated:
                 await self._put_in_leaf(worker)
         except BaseException as error:
@@ -371,29 +284,6 @@ class Zygote:
             await worker.forked.wait()
             leaf = partial(self._engine.cgroups.leaf, worker.id, worker.pids, self._engine.limits)
             worker.leaf = await anyio.to_thread.run_sync(leaf)
-
-    def _order(self, worker: Worker) -> dict[str, Any]:
-        output = self._surroundings.output or worker.output
-        return {
-            "op": "fork",
-            "id": worker.id,
-            "work": str(worker.work),
-            "directory": str(self._surroundings.directory or worker.work),
-            "write": [str(worker.work), str(output), *map(str, self._surroundings.policy.write)],
-            "environment": {
-                "HOME": self._home(worker.directory),
-                "TMPDIR": "/tmp" if self._own_temporary else str(worker.directory / "tmp"),  # noqa: S108 - its own
-                "OUTPUT_PATH": str(output),
-            },
-        }
-
-    def _home(self, directory: Path) -> str:
-        return "/tmp/home" if self._own_temporary else str(directory / "home")  # noqa: S108 - the run's own
-
-    @property
-    def _own_temporary(self) -> bool:
-        """Whether each run has a /tmp of its own."""
-        return self._engine.confinement.namespaces
 
     async def kill(self, worker: Worker) -> None:
         """Ends the worker's whole run; when the zygote does not, it ends itself and all its runs with it."""

@@ -17,9 +17,10 @@ import structlog
 
 from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution import preload
+from mcp_python_executor.execution.engine import Engine
 from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import Worker
-from mcp_python_executor.execution.zygote import Engine, Zygote
+from mcp_python_executor.execution.zygote import Zygote
 
 log = structlog.get_logger()
 
