@@ -9,7 +9,7 @@ os.mkfifo("full/pipe")
 os.mkdir("closed")
 os.mkdir("closed/within")
 top = os.getcwd()
-for _ in range(200):
+for _ in range(50):
     os.mkdir("deeper-and-deeper")
     os.chdir("deeper-and-deeper")
 os.chdir(top)
