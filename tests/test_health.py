@@ -12,6 +12,7 @@ from mcp_python_executor.service import open_service
 from mcp_python_executor.settings import Isolation, Settings
 from mcp_python_executor.venvs import plain
 from mcp_python_executor.venvs.files import remove_tree
+from tests.variables import LIMITS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
@@ -33,21 +34,7 @@ async def test_each_limit_is_told_with_its_value_and_what_holds_it(base: Path):
     limits, mechanisms = await told_limits(
         base, max_memory_mb=100, execution_timeout_ms=2000, package_timeout_ms=7000, max_concurrent_executions=3
     )
-    assert limits.keys() == {
-        *("memoryMb", "timeoutMs", "cpuMs", "concurrentExecutions", "queuedExecutions", "outputBytes"),
-        *(
-            "keptOutputBytes",
-            "processes",
-            "openFiles",
-            "fileBytes",
-            "diskBytes",
-            "files",
-            "depth",
-            "buffers",
-            "temporaryBytes",
-            "packageTimeoutMs",
-        ),
-    }
+    assert limits.keys() == LIMITS
     assert (limits["memoryMb"], limits["timeoutMs"], limits["packageTimeoutMs"]) == (100, 2000, 7000)
     assert (limits["concurrentExecutions"], limits["cpuMs"] >= 4 * 2000) == (3, True)
     assert mechanisms.keys() == limits.keys()

@@ -7,22 +7,7 @@ import re
 import pytest
 
 from tests.cli.conftest import WITHOUT_LANDLOCK, Command
-
-# As health_check names them.
-LIMITS = {
-    *("memoryMb", "timeoutMs", "cpuMs", "concurrentExecutions", "queuedExecutions", "outputBytes", "keptOutputBytes"),
-    *(
-        "processes",
-        "openFiles",
-        "fileBytes",
-        "diskBytes",
-        "files",
-        "depth",
-        "buffers",
-        "temporaryBytes",
-        "packageTimeoutMs",
-    ),
-}
+from tests.variables import LIMITS
 
 
 @pytest.mark.usefixtures("walls")

@@ -4,9 +4,11 @@
 `WITHOUT` must fail then, which is how we know that each wall is there. Those in `UNDECIDED` may.
 """
 
+import ctypes
 import os
 import random
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +18,10 @@ from mcp_python_executor.process import usage
 from mcp_python_executor.sandbox.probe import Confinement, Walls, choose_confinement
 from tests.bench import OpenBench
 from tests.conftest import SEED
+from tests.escapes.attack import CANARY
 from tests.escapes.table import UNDECIDED, WITHOUT
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 # A run without --long tries one in so many of the cases behind all walls, and of those behind fewer.
 _ONE_IN, _ONE_IN_FEWER = 3, 10
@@ -100,3 +105,17 @@ def open_bench(open_bench: OpenBench, standing: Confinement, monkeypatch: pytest
         # No server has these two: until a run has mounted a /tmp of its own, it would be charged the host's.
         monkeypatch.setattr(usage, "_of_tmpfs", _holds_nothing)
     return partial(open_bench, confinement=standing)
+
+
+@pytest.fixture
+def key() -> Iterator[None]:
+    """A canary in this process's keyrings, which its children inherit."""
+    add_key, keyctl, revoke, session, user = 248, 250, 3, -3, -4
+    found = [
+        _libc.syscall(add_key, b"user", b"canary-key", CANARY.encode(), len(CANARY), where) for where in (session, user)
+    ]
+    if not [key for key in found if key > 0]:
+        pytest.skip("the kernel has no keyrings")
+    yield
+    for each in found:
+        _libc.syscall(keyctl, revoke, each)

@@ -141,20 +141,6 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
     assert CANARY not in told
 
 
-@pytest.fixture
-def key() -> Iterator[None]:
-    """A canary in this process's keyrings, which its children inherit."""
-    add_key, keyctl, revoke, session, user = 248, 250, 3, -3, -4
-    found = [
-        _libc.syscall(add_key, b"user", b"canary-key", CANARY.encode(), len(CANARY), where) for where in (session, user)
-    ]
-    if not [key for key in found if key > 0]:
-        pytest.skip("the kernel has no keyrings")
-    yield
-    for each in found:
-        _libc.syscall(keyctl, revoke, each)
-
-
 @pytest.mark.usefixtures("key")
 async def test_the_kernels_keyrings_are_not_read(build: Build):
     told = await build("""

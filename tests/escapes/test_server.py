@@ -8,7 +8,6 @@ import secrets
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -193,20 +192,6 @@ for number in range(4096):
         *(f"holds {number} pipe" for number in range(3)),
         "holds 3 socket",
     ]
-
-
-@pytest.fixture
-def key() -> Iterator[None]:
-    """A canary in this process's keyrings, which its children inherit."""
-    add_key, keyctl, revoke, session, user = 248, 250, 3, -3, -4
-    found = [
-        _libc.syscall(add_key, b"user", b"canary-key", CANARY.encode(), len(CANARY), where) for where in (session, user)
-    ]
-    if not [key for key in found if key > 0]:
-        pytest.skip("the kernel has no keyrings")
-    yield
-    for each in found:
-        _libc.syscall(keyctl, revoke, each)
 
 
 @pytest.mark.usefixtures("key")
