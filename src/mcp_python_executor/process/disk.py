@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mcp_python_executor.limits import Limits
-from mcp_python_executor.process.folders import DIRECTORY, TICK_NS, open_directory
+from mcp_python_executor.process.folders import TICK_NS, enter, open_directory
 from mcp_python_executor.process.usage import Tree
 
 # A folder's owner needs both to see what is in it, and how much that is.
@@ -56,7 +56,7 @@ def usage(directories: Iterable[Path], limits: Limits, since_ns: int = 0) -> Usa
             above = open_directory(directory.parent, directory.parent)
             try:
                 found.add(os.stat(directory.name, dir_fd=above, follow_symlinks=False))
-                place = _enter(directory.name, above)
+                place = enter(directory.name, above, _LOOK_INSIDE)
             finally:
                 os.close(above)
             _measure(place, found, limits, since_ns)
@@ -75,7 +75,7 @@ def _measure(top: int, found: Usage, limits: Limits, since_ns: int) -> None:
                 found.depth = depth
             elif name is not None:
                 with suppress(OSError):  # it has gone, or is something else by now
-                    below = _enter(name, place)
+                    below = enter(name, place, _LOOK_INSIDE)
             if not names:
                 stack.pop()
                 os.close(place)
@@ -100,21 +100,6 @@ def _look(place: int, found: Usage, limits: Limits, since_ns: int) -> list[str]:
             if found.files > limits.files:
                 break
     return folders
-
-
-def _enter(name: str, place: int) -> int:
-    """A descriptor of the folder `name`.
-
-    Raises:
-        OSError: it has gone, or is no folder.
-    """
-    if os.stat(name, dir_fd=place, follow_symlinks=False).st_mode & _LOOK_INSIDE != _LOOK_INSIDE:
-        folder = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
-        try:
-            Path(f"/proc/self/fd/{folder}").chmod(stat.S_IMODE(os.fstat(folder).st_mode) | _LOOK_INSIDE)
-        finally:
-            os.close(folder)
-    return os.open(name, DIRECTORY, dir_fd=place)
 
 
 class Disk:

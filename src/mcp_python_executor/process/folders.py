@@ -31,6 +31,24 @@ def open_directory(root: Path, own: Path) -> int:
     return place
 
 
+def enter(name: str, place: int, mode: int = stat.S_IRWXU) -> int:
+    """A descriptor of the folder `name` in `place`, which its owner may use as `mode` says from now on.
+
+    What is looked at is what is changed and opened, whatever stands under that name by then.
+
+    Raises:
+        OSError: it has gone, or is no folder.
+    """
+    folder = os.open(name, os.O_PATH | DIRECTORY, dir_fd=place)
+    try:
+        has = stat.S_IMODE(os.fstat(folder).st_mode)
+        if has & mode != mode:
+            Path(f"/proc/self/fd/{folder}").chmod(has | mode)
+        return os.open(".", DIRECTORY, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
 def remove(directory: Path) -> None:
     """Removes a directory (or file), whatever modes, depth or number of files a program left there.
 
@@ -69,7 +87,7 @@ def _prune(place: int, kept: Iterable[str]) -> None:
             _remove_at_top(place, name)
     for name, rests in below.items():
         if rests != [""]:
-            folder = os.open(name, DIRECTORY, dir_fd=place)
+            folder = enter(name, place)
             try:
                 _prune(folder, rests)
             finally:
@@ -80,12 +98,11 @@ def _remove_at_top(top: int, name: str) -> None:
     if not _is_folder(name, top):
         os.unlink(name, dir_fd=top)
         return
-    os.chmod(name, 0o700, dir_fd=top)
-    place = os.open(name, DIRECTORY, dir_fd=top)
+    place = enter(name, top)
     try:
         for below in os.listdir(place):  # noqa: PTH208
             if _is_folder(below, place):
-                os.chmod(below, 0o700, dir_fd=place)  # moving a folder writes to it
+                os.close(enter(below, place))  # moving a folder writes to it
                 os.rename(below, secrets.token_hex(8), src_dir_fd=place, dst_dir_fd=top)
             else:
                 os.unlink(below, dir_fd=place)

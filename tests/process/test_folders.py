@@ -1,0 +1,37 @@
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from mcp_python_executor.process.folders import remove
+
+# Has a folder and a link change places, over and over, for a second.
+SWAPS = """
+import ctypes, os, sys, time
+from contextlib import suppress
+
+os.chdir(sys.argv[1])
+libc, end = ctypes.CDLL(None), time.monotonic() + 1
+swaps = 0
+while time.monotonic() < end:
+    with suppress(OSError):
+        os.mkdir("run/one")
+    with suppress(OSError):
+        os.symlink("../outside", "run/other")
+    for _ in range(20):
+        swaps += libc.renameat2(-100, b"run/one", -100, b"run/other", 2) == 0  # RENAME_EXCHANGE
+print(swaps)
+"""
+
+
+def test_no_mode_is_changed_through_a_link_that_was_a_folder(tmp_path: Path):
+    outside, run = tmp_path / "outside", tmp_path / "run"
+    outside.mkdir(mode=0o755)
+    with subprocess.Popen([sys.executable, "-c", SWAPS, str(tmp_path)], stdout=subprocess.PIPE) as swapping:
+        while swapping.poll() is None:
+            run.mkdir(exist_ok=True)
+            with suppress(OSError):
+                remove(run)
+        said, _ = swapping.communicate()
+    assert int(said) > 100
+    assert outside.stat().st_mode & 0o777 == 0o755
