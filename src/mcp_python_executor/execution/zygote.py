@@ -229,11 +229,10 @@ class Zygote:
             self._engine.cgroups.remove(worker.leaf)
 
     def _drop_spare(self) -> None:
+        """Its directory is left to `sweep`: here a package that fills it would hold the server up."""
         if self._spare is not None:
             self._spare.close()
-            with suppress(OSError):
-                remove(self._spare.directory)
-                self._kept.discard(self._spare.id)
+            self._kept.discard(self._spare.id)
             self._spare = None
 
     async def worker(self) -> Worker:

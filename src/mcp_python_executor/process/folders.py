@@ -1,5 +1,6 @@
 """Folders that a stranger's program wrote to: opened through no link, removed whatever it left of them."""
 
+import errno
 import os
 import secrets
 import stat
@@ -11,6 +12,9 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 TICK_NS = 10_000_000
 """The kernel stamps files with the time of its last tick, up to so much before the clock's."""
+
+# One for each folder in another. A program may have made thousands before it was seen; without end somebody fills it.
+_MOST_ROUNDS = 100_000
 
 
 def open_directory(root: Path, own: Path) -> int:
@@ -53,22 +57,27 @@ def remove(directory: Path) -> None:
     """Removes a directory (or file), whatever modes, depth or number of files a program left there.
 
     Every folder comes up to the top before it is emptied, so that neither paths nor recursion grow with the depth.
+
+    Raises:
+        OSError: something of it can't be removed, or somebody fills it all the while.
     """
     if directory.is_symlink() or not directory.is_dir():
         directory.unlink(missing_ok=True)
         return
     top = os.open(directory, DIRECTORY)
     try:
-        while names := os.listdir(top):  # noqa: PTH208 - a descriptor has no Path
-            for name in names:
-                _remove_at_top(top, name)
+        _empty(top, ())
     finally:
         os.close(top)
     directory.rmdir()
 
 
 def prune(directory: Path, kept: Collection[str]) -> None:
-    """Removes from a directory everything but the files `kept`, which are paths in it."""
+    """Removes from a directory everything but the files `kept`, which are paths in it.
+
+    Raises:
+        OSError: as `remove` does.
+    """
     place = os.open(directory, DIRECTORY)
     try:
         _prune(place, kept)
@@ -82,9 +91,7 @@ def _prune(place: int, kept: Iterable[str]) -> None:
         name, _, rest = path.partition("/")
         below.setdefault(name, []).append(rest)
     os.fchmod(place, 0o700)
-    while names := [name for name in os.listdir(place) if name not in below]:
-        for name in names:
-            _remove_at_top(place, name)
+    _empty(place, below)
     for name, rests in below.items():
         if rests != [""]:
             folder = enter(name, place)
@@ -92,6 +99,16 @@ def _prune(place: int, kept: Iterable[str]) -> None:
                 _prune(folder, rests)
             finally:
                 os.close(folder)
+
+
+def _empty(place: int, kept: Collection[str]) -> None:
+    for _ in range(_MOST_ROUNDS):
+        names = [name for name in os.listdir(place) if name not in kept]
+        if not names:
+            return
+        for name in names:
+            _remove_at_top(place, name)
+    raise OSError(errno.ENOTEMPTY, "it was filled all the while")
 
 
 def _remove_at_top(top: int, name: str) -> None:
