@@ -1,4 +1,5 @@
 import os
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,9 @@ import psutil
 import pytest
 
 from mcp_python_executor.errors import Busy, EngineError
-from mcp_python_executor.execution import zygotes
+from mcp_python_executor.execution import hints, runner, zygotes
 from mcp_python_executor.execution.model import Interpreter, Status
+from mcp_python_executor.execution.report import ReportedError
 from mcp_python_executor.limits import MEBIBYTE, Limits
 from tests.bench import OpenBench, make_interpreter
 
@@ -552,3 +554,27 @@ async def test_interpreters_are_started_from_the_main_thread_alone(open_bench: O
 
     # What bubblewrap is told to end with is the thread that starts it: any other may end before the server does.
     await anyio.to_thread.run_sync(anyio.run, start)
+
+
+async def test_a_disk_that_never_answers_keeps_few_threads(
+    open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    asked: list[str] = []
+    answer = threading.Event()
+
+    def never_answer(told: ReportedError) -> str:
+        asked.append(told.filename or "")
+        answer.wait()
+        return ""
+
+    monkeypatch.setattr(hints, "of_hidden_path", never_answer)
+    monkeypatch.setattr(runner, "_LOOK_FOR_FILE_SECONDS", 0.05)
+    async with open_bench() as bench:
+        try:
+            for _ in range(4):
+                result = await bench.run(f"open({str(tmp_path / 'hidden')!r})")
+                assert result.error
+                assert result.error.hint == ""
+        finally:
+            answer.set()
+    assert asked == [str(tmp_path / "hidden")] * 2

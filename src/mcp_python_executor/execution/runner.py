@@ -1,5 +1,6 @@
 """One execution, from admission to result: its turn, its run, what of it is told and what is kept."""
 
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +25,7 @@ from mcp_python_executor.execution.model import (
     Status,
 )
 from mcp_python_executor.execution.records import Record, Records
+from mcp_python_executor.execution.report import ReportedError
 from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import KILLED
 from mcp_python_executor.execution.zygotes import Zygotes
@@ -35,8 +37,9 @@ log = structlog.get_logger()
 # The answer leaves before its run's directory is removed.
 _REMOVE_SECONDS = 0.05
 _EXPIRE_SECONDS = 600
-# A program may name a file on a disk that never answers.
+# A program may name a file on a disk that never answers, and others may after it.
 _LOOK_FOR_FILE_SECONDS = 1
+_MOST_LOOKING = 2
 
 
 class _Waiting:
@@ -62,6 +65,7 @@ class Runner:
         self._disks: set[Disk] = set()
         self._waiting: list[_Waiting] = []
         self._removing = anyio.Lock()
+        self._looking = threading.Semaphore(_MOST_LOOKING)
         self.records = Records()
         self.metrics = Metrics()
 
@@ -166,8 +170,17 @@ class Runner:
         hint = hints.hint(told, request.venv_name, network=conduct.network, script=request.script)
         if not hint and conduct.strict and hints.may_be_hidden(told, conduct.visible):
             with anyio.move_on_after(_LOOK_FOR_FILE_SECONDS):
-                hint = await anyio.to_thread.run_sync(hints.of_hidden_path, told, abandon_on_cancel=True)
+                hint = await anyio.to_thread.run_sync(self._of_hidden_path, told, abandon_on_cancel=True)
         return ProgramError(told.type, told.message, told.traceback, told.line, hint)
+
+    def _of_hidden_path(self, told: ReportedError) -> str:
+        """In a thread: one that nobody waits for any more still counts."""
+        if not self._looking.acquire(blocking=False):
+            return ""
+        try:
+            return hints.of_hidden_path(told)
+        finally:
+            self._looking.release()
 
     @staticmethod
     async def _find_files(conduct: Conduct) -> Found:
