@@ -1,17 +1,21 @@
+import errno
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 import psutil
 import pytest
 
 from mcp_python_executor.errors import Busy, EngineError
-from mcp_python_executor.execution import hints, runner, zygotes
+from mcp_python_executor.execution import artifacts, hints, runner, zygotes
+from mcp_python_executor.execution.artifacts import Found
 from mcp_python_executor.execution.model import Interpreter, Status
 from mcp_python_executor.execution.report import ReportedError
 from mcp_python_executor.limits import MEBIBYTE, Limits
@@ -578,3 +582,27 @@ async def test_a_disk_that_never_answers_keeps_few_threads(
         finally:
             answer.set()
     assert asked == [str(tmp_path / "hidden")] * 2
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+async def test_of_a_run_whose_files_are_not_found_nothing_is_left(
+    open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    looked: list[Path] = []
+    call = anyio.CancelScope()
+
+    def find(_: object, directory: Path, *__: object) -> Found:
+        looked.append(directory)
+        if how == "fails":
+            raise OSError(errno.EIO, "broken")
+        anyio.from_thread.run_sync(call.cancel)
+        return Found()
+
+    async with open_bench() as bench:
+        monkeypatch.setattr(artifacts, "find", find)
+        with call, suppress(OSError):
+            await bench.run("open('file', 'w').write('x')")
+            pytest.fail("it gave a result")
+        assert (looked[0] / "work" / "file").exists()
+        await until(lambda: not looked[0].exists())
+        assert bench.runner.metrics.totals[Status.CANCELLED] == (how == "is cancelled")

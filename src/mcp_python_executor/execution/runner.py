@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from mcp_python_executor.execution.model import (
 from mcp_python_executor.execution.records import Record, Records
 from mcp_python_executor.execution.report import ReportedError
 from mcp_python_executor.execution.surroundings import Surroundings
-from mcp_python_executor.execution.worker import KILLED
+from mcp_python_executor.execution.worker import KILLED, Worker
 from mcp_python_executor.execution.zygotes import Zygotes
 from mcp_python_executor.process.disk import Disk
 from mcp_python_executor.process.folders import prune, remove
@@ -93,16 +93,23 @@ class Runner:
         async with self._turn(listener), self._zygotes.worker(surroundings, code) as (zygote, worker):
             queued = time.perf_counter() - arrived
             conduct = Conduct(self._zygotes.engine, zygote, worker, surroundings, self._disks)
-            try:
+            with self._discarding_lost(worker):
                 await conduct.run(request, listener)
-            except BaseException:
-                self.metrics.totals[Status.CANCELLED] += 1
-                self._discard(worker.leftovers)
-                raise
-        result = await self._result(request, conduct, queued)
+        with self._discarding_lost(worker):
+            result = await self._result(request, conduct, queued)
         self.metrics.record(result)
         self._zygotes.learn(surroundings, conduct.report.modules)
         return result
+
+    @contextmanager
+    def _discarding_lost(self, worker: Worker) -> Generator[None]:
+        """Of a run without a result nothing is kept."""
+        try:
+            yield
+        except BaseException as error:
+            self.metrics.totals[Status.CANCELLED] += isinstance(error, anyio.get_cancelled_exc_class())
+            self._discard(worker.leftovers)
+            raise
 
     @asynccontextmanager
     async def _turn(self, listener: OutputListener | None) -> AsyncGenerator[None]:
@@ -133,7 +140,6 @@ class Runner:
         if exit_ is None and conduct.limit is not None:
             exit_ = KILLED  # its zygote had to be ended to end it
         if conduct.failure or exit_ is None:
-            self._discard(worker.leftovers)
             raise conduct.failure or EngineError(f"the program was lost: {worker.failure}; run it again")
         error = await self._error(request, conduct)
         found = await self._find_files(conduct)
