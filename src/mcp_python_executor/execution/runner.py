@@ -200,13 +200,13 @@ class Runner:
         """Keeps outputs and files to be read later, and lets go of what is too much, or of no use."""
         worker, streams = conduct.worker, {"stdout": conduct.stdout.whole, "stderr": conduct.stderr.whole}
         spools = [whole for whole in streams.values() if isinstance(whole, Path)]
-        own = [file.path for file in found.artifacts if file.path.is_relative_to(worker.directory)]
+        own = [file for file in found.artifacts if file.path.is_relative_to(worker.directory)]
         kept = [worker.directory, *spools] if own else spools
         size = conduct.stdout.total + conduct.stderr.total
-        size += sum(file.size for file in found.artifacts if file.path in own)
+        size += sum(file.size for file in own)
         record = Record(worker.directory, streams, found.files, kept, size)
         if own:
-            listed = {str(path.relative_to(worker.directory)) for path in own}
+            listed = {str(file.path.relative_to(worker.directory)) for file in own}
             self._tasks.start_soon(self._remove, [worker.directory], partial(prune, kept=listed))
         self._discard([path for path in worker.leftovers if path not in kept])
         self._discard(self.records.keep(worker.id, record))
