@@ -2,13 +2,15 @@ from pathlib import Path
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
+from mcp_python_executor.venvs import bytecode
 from mcp_python_executor.venvs.bytecode import compile_and_seal, is_sealed
 from mcp_python_executor.venvs.operations import Venvs
 from mcp_python_executor.venvs.store import Store
 from mcp_python_executor.venvs.uv import Confine
 from tests.venvs.conftest import Open, no_walls
-from tests.venvs.invariants import all_is_tidy
+from tests.venvs.invariants import all_is_tidy, each_holds_what_it_says
 
 pytestmark = pytest.mark.anyio
 
@@ -90,3 +92,18 @@ async def test_a_server_that_died_before_it_is_made_up_for_at_the_next_start(ope
         await venvs.install("lab", "six")
     async with opened():
         assert list((await _sealed(base, "lab")).glob("lib/python*/site-packages/__pycache__/six.*.pyc"))
+
+
+async def test_what_can_not_be_finished_ends_no_server(opened: Open, base: Path, monkeypatch: pytest.MonkeyPatch):
+    def seal(_path: Path) -> None:
+        """As for more folders in one another than os.walk goes into, which an older server may have installed."""
+        raise RecursionError
+
+    monkeypatch.setattr(bytecode, "seal", seal)
+    with capture_logs() as logs, anyio.fail_after(60):
+        async with opened() as venvs:
+            await venvs.install("lab", "six")
+            while not any(log["event"] == "finish_failed" for log in logs):  # noqa: ASYNC110 - nothing tells
+                await anyio.sleep(0.01)
+            await each_holds_what_it_says(venvs, base)
+            await all_is_tidy(venvs, base)

@@ -196,6 +196,16 @@ async def test_what_makes_an_environment_one_is_no_packages_to_replace(
         await all_is_tidy(venvs, base)
 
 
+async def test_folders_too_deep_in_one_another_are_not_installed(from_index: Open, index: Index, base: Path):
+    index.add("evil", {"d/" * 100 + "module.py": ""})
+    async with from_index() as venvs:
+        await venvs.install("lab", "one")
+        with pytest.raises(PackageError, match="one brings more than 64 folders in one another"):
+            await venvs.install("lab", "evil")
+        await each_holds_what_it_says(venvs, base)
+        await all_is_tidy(venvs, base)
+
+
 async def test_a_marker_that_a_package_brought_finishes_no_generation(base: Path, opened: Open):
     """As a server leaves it that is killed before it looked at what was installed."""
     async with opened() as venvs:

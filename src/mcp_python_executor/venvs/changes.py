@@ -80,7 +80,7 @@ class Changes:
             if self.before_collection is not None:
                 self.before_collection(await run_sync(self._store.present))
             await run_sync(collect, self._store)
-        except OSError as error:  # it is done again after the next operation
+        except (OSError, RecursionError) as error:  # it is done again after the next operation
             log.warning("collect_failed", reason=str(error))
 
     async def finish(self, generation: str, before: str | None = None) -> None:
@@ -88,7 +88,7 @@ class Changes:
         try:
             async with self._finishing:
                 await compile_and_seal(self._store, self._confine, generation, before)
-        except OSError as error:  # it is done again at the next start; code runs without it
+        except (OSError, RecursionError) as error:  # it is done again at the next start; code runs without it
             log.warning("finish_failed", generation=generation, reason=str(error))
 
     async def _settle(self, generation: str, before: str | None) -> None:

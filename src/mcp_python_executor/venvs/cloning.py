@@ -7,7 +7,6 @@ afterwards.
 
 import csv
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +17,7 @@ from packaging.utils import canonicalize_name
 from mcp_python_executor.venvs import plain
 from mcp_python_executor.venvs.bytecode import is_sealed
 from mcp_python_executor.venvs.drift import is_sound
+from mcp_python_executor.venvs.files import remove_tree
 from mcp_python_executor.venvs.own import OWN
 from mcp_python_executor.venvs.pythons import Interpreter
 from mcp_python_executor.venvs.records import MARKER
@@ -53,8 +53,8 @@ def clone(store: Store, generation: str, interpreter: Interpreter, target: Path)
                 _link(str(path), str(target / path.name), finished)
             else:
                 (target / path.name).hardlink_to(path)
-    except (_TouchedError, OSError):  # not linked: too many links to a file, say
-        shutil.rmtree(target, ignore_errors=True)
+    except (_TouchedError, OSError, RecursionError):  # not linked: too many links to a file, say
+        remove_tree(target)
 
 
 def leave(path: Path, kept: set[str]) -> bool:

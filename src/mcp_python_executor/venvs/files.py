@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def remove_tree(path: Path) -> None:
     if path.is_dir():  # so deep that no path leads there, as a build may leave it
         with suppress(OSError):
             remove(path)
+
+
+def walk(path: Path, deepest: int) -> Iterator[tuple[int, os.DirEntry[str]]]:
+    """What lies below the directory `path`, in up to so many folders, and in how many of them; no link is followed.
+
+    A folder that can't be looked into is taken for empty.
+    """
+    folders = [(1, str(path))]
+    while folders:
+        depth, folder = folders.pop()
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                yield depth, entry
+                if depth < deepest and entry.is_dir(follow_symlinks=False):
+                    folders.append((depth + 1, entry.path))
 
 
 def seal(path: Path) -> None:

@@ -7,6 +7,7 @@ library that each start runs, also one without `site`.
 from pathlib import Path
 
 from mcp_python_executor.errors import PackageError
+from mcp_python_executor.venvs.files import walk
 from mcp_python_executor.venvs.project import LOCK, PYPROJECT, WHEELS
 from mcp_python_executor.venvs.pythons import Interpreter
 from mcp_python_executor.venvs.records import MARKER, PACKAGES
@@ -15,13 +16,15 @@ _CONFIG = "pyvenv.cfg"
 _OURS = (MARKER, PACKAGES, PYPROJECT, LOCK, WHEELS)
 # In the folder of an environment, uv's and ours.
 OWN = frozenset([_CONFIG, ".gitignore", ".lock", "CACHEDIR.TAG", *_OURS])
+# Whoever goes through an environment, compileall too, does it by recursion; no package comes near that.
+_DEEPEST = 64
 
 
 def require_own(path: Path, interpreter: Interpreter) -> None:
     """Nothing, where the environment `path` is still as uv made it of `interpreter`, before anything of ours is in it.
 
     Raises:
-        PackageError: a package has put a file there that is none of its business.
+        PackageError: a package has put a file there that is none of its business, or folders too deep in one another.
     """
     found = [name for name in _OURS if (path / name).exists()]
     found += [f"bin/{file.name}" for file in (path / "bin").iterdir() if _is_read_at_start(file)]
@@ -31,6 +34,8 @@ def require_own(path: Path, interpreter: Interpreter) -> None:
         found.append(_CONFIG)
     if found:
         raise PackageError(f"they can't be installed: one brings {found[0]!r}, which is the environment's own")
+    if any(depth > _DEEPEST for depth, _ in walk(path, _DEEPEST + 1)):
+        raise PackageError(f"they can't be installed: one brings more than {_DEEPEST} folders in one another")
 
 
 def _is_read_at_start(file: Path) -> bool:
