@@ -48,7 +48,7 @@ def test_a_stack_without_frames_of_the_users_tells_nothing(text: str):
 
 
 def test_tasks_that_wait_are_told_after_the_thread():
-    text = dump(("/usr/lib/asyncio/runners.py", 9, "run"), (str(PROGRAM), 4, "<module>"))
+    text = dump(("/usr/lib/selectors.py", 9, "select"), (str(PROGRAM), 4, "<module>"))
     text += "Task 'Task-1' (most recent call first):\n"
     text += f'  File "/usr/lib/t.py", line 1 in sleep\n  File "{PROGRAM}", line 2 in f\n'
     error = stacks.as_error(text, PROGRAM, ["async def f():", "    await s()", "", "run(f())"], [Path("/usr/lib")])
@@ -60,6 +60,14 @@ def test_tasks_that_wait_are_told_after_the_thread():
         f'  File "{PROGRAM}", line 2, in f',
         "    await s()",
     ]
+
+
+def test_a_task_at_work_is_where_the_program_is():
+    text = dump((str(PROGRAM), 3, "work"), (str(PROGRAM), 4, "<module>"))
+    text += f"Task 'Task-2' (most recent call first):\n  File \"{PROGRAM}\", line 2 in tick\n"
+    error = stacks.as_error(text, PROGRAM, ["async def tick():", "    await s()", "    pass", "work()"], [])
+    assert error
+    assert (error.message, error.line) == ("stopped in work", 3)
 
 
 def test_a_line_that_the_program_has_not_has_no_source():

@@ -147,6 +147,37 @@ Image.new("RGB", (70, 70)).save(os.path.join(out, "c.png"))
     assert [file.path.name for file in result.files] == ["a.png", "b.png", "c.png"]
 
 
+async def test_figures_that_are_saved_over_one_another_are_all_shown(bench: Bench):
+    code = """
+import os
+import matplotlib.pyplot as plt
+for width in (2, 3, 4):
+    figure = plt.figure(figsize=(width, 1))
+    figure.savefig(os.path.join(os.environ["OUTPUT_PATH"], "plot.png"))
+"""
+    result = await run(bench, code)
+    assert [size(picture.data)[0] for picture in result.pictures] == [200, 300, 400]
+
+
+async def test_as_many_figures_are_shown_from_files_as_without(bench: Bench):
+    code = "import matplotlib.pyplot as plt\nfor n in range(9): plt.figure(figsize=(n + 1, 1)).savefig(f'{n}.png')"
+    result = await run(bench, code)
+    assert [size(picture.data)[0] for picture in result.pictures] == [100 * n for n in range(1, 10)]
+
+
+async def test_who_looks_for_pyplot_first_can_show_as_well(bench: Bench):
+    code = """
+import importlib.util
+importlib.util.find_spec("matplotlib.pyplot")
+import matplotlib.pyplot as plt
+plt.figure()
+plt.show()
+plt.get_fignums()
+"""
+    result = await run(bench, code)
+    assert (len(result.pictures), result.result) == (1, "[]")
+
+
 async def test_an_image_too_large_is_drawn_smaller(bench: Bench):
     code = "import os\nfrom PIL import Image\nImage.frombytes('RGB', (1500, 1000), os.urandom(4_500_000))"
     result = await run(bench, code)

@@ -49,6 +49,8 @@ def test_what_no_program_needs_is_refused(machine: str, name: str):
         *(("setsockopt", (3, 1, option), bpf.ERRNO) for option in (7, 8, 32, 33)),
         *(("setsockopt", (3, level, option), bpf.ALLOW) for level, option in ((1, 16), (6, 7), (6, 1))),
         ("clone", (0x10B00,), bpf.ERRNO | errno.EPERM),
+        *(("close_range", (3, 9, flags), bpf.ERRNO | errno.EINVAL) for flags in (2, 6)),
+        *(("close_range", (3, 9, flags), bpf.ALLOW) for flags in (0, 4)),
         *(("clone", (flags,), bpf.ALLOW) for flags in (0x3D0F00, 17, 0x4111)),
     ],
 )

@@ -18,7 +18,7 @@ _MOST_ENTRIES = 10_000
 _MOST_DEPTH = 16
 # Images that a model is shown with the result: each kind, and how a file of it begins.
 _SHOWN = {"image/png": b"\x89PNG\r\n", "image/jpeg": b"\xff\xd8\xff", "image/gif": b"GIF8"}
-_MOST_SHOWN = 5
+_MOST_SHOWN = 20
 _MOST_SHOWN_BYTES = 256 * 1024
 _KINDS = {
     stat.S_IFLNK: "a link",

@@ -30,11 +30,13 @@ def as_error(text: str, program: Path, lines: Sequence[str], libraries: Iterable
     below `libraries` are left out.
     """
     hidden = ("<frozen", *(f"{path}/" for path in (INSIDE, *libraries)))
-    stacks = [(title, own) for title, frames in _stacks(text) if (own := _own(frames, hidden))]
+    found = list(_stacks(text))
+    stacks = [(title, own) for title, frames in found if (own := _own(frames, hidden))]
     if not stacks:
         return None
-    # Where one task waits, the thread does nothing but wait for it.
-    where = stacks[-1][1] if len(stacks) <= _ONE_TASK else stacks[0][1]
+    # Where one task waits, and the thread does nothing but wait for it, that is where the program is.
+    is_waiting = [function for _, _, function in found[0][1][:1]] == ["select"]
+    where = stacks[-1][1] if is_waiting and len(stacks) <= _ONE_TASK else stacks[0][1]
     told = [line for title, own in stacks for line in _told(title, own, program, lines)]
     line = next((number for name, number, _ in reversed(where) if _source(name, number, program, lines)), None)
     return ProgramError("Timeout", f"stopped in {where[-1][2]}", "\n".join(told) + "\n", line)

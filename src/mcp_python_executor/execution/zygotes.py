@@ -93,6 +93,9 @@ class Zygotes:
         return zygote
 
     def _put(self, key: _Key, zygote: Zygote) -> None:
+        replaced = self._zygotes.get(key)
+        if replaced is not None and replaced is not zygote:
+            replaced.retire()
         self._zygotes[key] = zygote
         self._zygotes.move_to_end(key)
         while len(self._zygotes) > _MOST_ZYGOTES:
@@ -113,7 +116,6 @@ class Zygotes:
 
     def _retire(self, keys: Iterable[_Key]) -> None:
         for key in keys:
-            self._starting.pop(key, None)
             if zygote := self._zygotes.pop(key, None):
                 zygote.retire()
 
@@ -219,7 +221,6 @@ class Zygotes:
                 else:
                     warmer = await self._start(key)
                     self._put(key, warmer)
-                    present.retire()
                 if not self._is_wanted(key):
                     self._retire([key])
                     return

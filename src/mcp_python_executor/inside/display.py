@@ -61,7 +61,7 @@ class Shown:
         self.pictures: list[str] = []
         self.left_out = 0
         self._directory = directory
-        self._places = tuple(place + os.sep for place in (directory, os.environ.get("OUTPUT_PATH", directory)))
+        self._places = (directory, os.environ.get("OUTPUT_PATH", directory))
         self._files = 0
 
     def listen(self) -> None:

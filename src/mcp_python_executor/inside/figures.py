@@ -57,9 +57,12 @@ def hooks(shown: Shown) -> dict[str, Hook]:
         @functools.wraps(save)
         def savefig(figure: Any, fname: Any, *args: Any, **options: Any) -> Any:
             done = save(figure, fname, *args, **options)
-            if isinstance(fname, (str, os.PathLike)):
+            if isinstance(fname, str) or hasattr(fname, "__fspath__"):
                 figure.stale = False  # until something of it is changed
-                _files[figure] = os.path.abspath(fname)
+                path = os.path.abspath(fname)
+                for other in [other for other, file in _files.items() if file == path]:
+                    del _files[other]  # what was there is not any more
+                _files[figure] = path
             return done
 
         module.Figure.savefig = savefig
@@ -69,9 +72,9 @@ def hooks(shown: Shown) -> dict[str, Hook]:
 
 
 def is_shown_as_file(figure: Any, places: tuple[str, ...]) -> bool:
-    """Whether a file below one of `places` that a result shows anyway has the figure as it is."""
+    """Whether a file in one of `places`, which a result shows anyway, has the figure as it is."""
     path = _files.get(figure, "")
-    if figure.stale or not path.endswith(_SHOWN_FILES) or not path.startswith(places):
+    if figure.stale or not path.endswith(_SHOWN_FILES) or os.path.dirname(path) not in places:
         return False
     try:
         return os.stat(path).st_size <= _SHOWN_FILE_BYTES

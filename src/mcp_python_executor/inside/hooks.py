@@ -31,7 +31,7 @@ class _Finder:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         """As `importlib.abc.MetaPathFinder` has it."""
-        hook = self._hooks.pop(name, None)
+        hook = self._hooks.get(name)
         if hook is None:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
@@ -41,7 +41,8 @@ class _Finder:
 
             def exec_module(module: ModuleType) -> None:
                 execute(module)
-                hook(module)
+                if self._hooks.pop(name, None):
+                    hook(module)
 
             loader.exec_module = exec_module
         return spec

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import os
@@ -24,6 +23,9 @@ def import_ahead(modules: list[str]) -> None:
     A module of which a part lies elsewhere than in the environment and the standard library is left to the program:
     .pth files and links lead anywhere, and what lies there may change meanwhile. It runs code of packages: call it
     behind walls, and silenced.
+
+    Raises:
+        ImportError: one was begun and could not be ended, so that a program would find a part of it.
     """
     import site
 
@@ -47,8 +49,14 @@ def silence() -> int:
 
 
 def _import(name: str) -> None:
-    with contextlib.suppress(BaseException):  # a package may do anything at import; what failed is not there
+    before = len(sys.modules)
+    try:
         importlib.import_module(name)
+    except _Elsewhere:
+        if len(sys.modules) != before:  # it ended in the midst of others, which no program would find so
+            raise ImportError(f"{name} imports what lies outside of the environment") from None
+    except BaseException:  # noqa: BLE001 - a package may do anything at import; what failed is not there
+        return
 
 
 class _Elsewhere(BaseException):

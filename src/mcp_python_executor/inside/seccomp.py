@@ -98,6 +98,8 @@ _MOUNTS = (
     _MS_BIND | _MS_REC,
 )
 _CLONE_FILES, _CLONE_THREAD = 0x400, 0x10000
+# Gives a thread descriptors of its own as well.
+_CLOSE_RANGE_UNSHARE = 2
 _SET_ID_BITS = 0o6000
 _PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
 _SCHEDULING = "sched_setparam sched_setaffinity"
@@ -242,6 +244,7 @@ def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
         "mknod": _refuse_bits(1, _SET_ID_BITS, errno.EPERM),
         "mknodat": _refuse_bits(2, _SET_ID_BITS, errno.EPERM),
         **{name: [_fail(errno.EOPNOTSUPP)] for name in _NEW_ATTRIBUTES.split()},
+        "close_range": _refuse_bits(2, _CLOSE_RANGE_UNSHARE, errno.EINVAL),
         "clone": [*_shares_descriptors(), *_refuse_bits(0, _NOT_FOR_CLONE, errno.EPERM)],
         "prctl": _only(0, _PRCTL, errno.EPERM),
     }

@@ -122,7 +122,8 @@ def _own_part_of_proc() -> list[str]:
 
 def _import_packages(modules: list[str]) -> None:
     complaints = imports.silence()
-    imports.import_ahead(modules)
+    with contextlib.suppress(ImportError):  # the program meets it again
+        imports.import_ahead(modules)
     os.dup2(complaints, 2)
     os.close(complaints)
 

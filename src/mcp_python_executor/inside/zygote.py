@@ -187,7 +187,7 @@ def main() -> None:
         zygote.tell({"event": "confined"})
         if not config["packages_in_worker"]:
             zygote.warm_up()
-    except OSError as error:
+    except (OSError, ImportError) as error:
         zygote.tell({"event": "failed", "id": "", "reason": str(error)})
         sys.exit(1)
     for name in [name for name in sys.modules if name.split(".")[0] == __package__]:
