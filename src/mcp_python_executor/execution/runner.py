@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import anyio.to_thread
 import structlog
 
@@ -143,6 +144,7 @@ class Runner:
             raise conduct.failure or EngineError(f"the program was lost: {worker.failure}; run it again")
         error = await self._error(request, conduct)
         found = await self._find_files(conduct)
+        await anyio.lowlevel.checkpoint_if_cancelled()  # the look itself goes to its end
         self._keep(conduct, found)
         drawn = conduct.report.images
         return ExecutionResult(
