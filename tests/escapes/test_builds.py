@@ -322,3 +322,22 @@ os.chmod(".", 0)
 time.sleep(60)
 """)
     assert not list((tmp_path / "venvs" / ".store" / "tmp").iterdir())
+
+
+async def test_what_a_build_links_to_is_not_looked_into(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It could be all that the host has."""
+    (tmp_path / "victim").mkdir()
+    scandir, opened = os.scandir, list[str]()
+
+    def watch(place: Any) -> Any:
+        opened.append(str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", watch)
+    told = await build(f"""
+os.symlink({str(tmp_path / "victim")!r}, os.environ["HOME"] + "/cache/sdists-vnone")
+tell("linked")
+""")
+    assert "linked" in told
+    assert any("/cache/sdists-v" in path for path in opened)
+    assert not [path for path in opened if path.endswith(("sdists-vnone", "victim"))]

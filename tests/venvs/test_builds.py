@@ -5,12 +5,14 @@ import os
 import shutil
 import sysconfig
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
 
 from mcp_python_executor.errors import PackageError
 from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.venvs import building
 from mcp_python_executor.venvs.uv import Confine
 from tests.venvs.conftest import Open
 from tests.venvs.invariants import each_holds_what_it_says
@@ -31,6 +33,27 @@ async def test_what_exists_only_as_source_is_built_once_and_its_wheel_is_kept(op
         (wheel,) = (base / "lab" / "wheels").iterdir()
         assert wheel.name.startswith("docopt-0.6")
         assert list((base / "lab").glob("lib/python*/site-packages/docopt.py"))
+
+
+async def test_wheels_are_read_and_copied_while_the_server_goes_on(opened: Open, monkeypatch: pytest.MonkeyPatch):
+    """One may be of gigabytes."""
+    at_work: dict[str, set[bool]] = {}
+
+    def watched(name: str) -> None:
+        work = getattr(building, name)
+
+        def watch(*places: Path) -> object:
+            at_work.setdefault(name, set()).add(threading.current_thread() is threading.main_thread())
+            return work(*places)
+
+        monkeypatch.setattr(building, name, watch)
+
+    watched("_hashes")
+    watched("_take_over")
+    async with opened() as venvs:
+        await venvs.install("lab", "docopt")
+        await venvs.install("lab", "six")
+    assert at_work == {"_hashes": {False}, "_take_over": {False}}
 
 
 @pytest.fixture

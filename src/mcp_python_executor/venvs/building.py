@@ -62,7 +62,7 @@ class Builder:
         with self._store.workshop() as workshop:
             (workshop / project.PYPROJECT).write_text(project.render(requests, interpreter), encoding="utf-8")
             if before is not None and requests:
-                _take_over(self._store.path(before), workshop)
+                await run_sync(_take_over, self._store.path(before), workshop)
             try:
                 if requests:  # what asks for nothing needs no lock, and no uv to make one
                     resolve = partial(
@@ -104,7 +104,7 @@ class Builder:
         with self._store.workshop() as workshop:
             pyproject = project.render(requests, interpreter)
             (workshop / project.PYPROJECT).write_text(pyproject, encoding="utf-8")
-            _take_over(blueprint, workshop)
+            await run_sync(_take_over, blueprint, workshop)
             if lock := project.lock_text(workshop):
                 (workshop / project.LOCK).write_text(project.locked_for(interpreter, lock), encoding="utf-8")
             async with self._made(workshop, interpreter, requests, listener) as record:
@@ -121,7 +121,7 @@ class Builder:
     ) -> AsyncGenerator[GenerationRecord]:
         """The finished generation for the project in `workshop`; one that somebody changed or damaged is passed by."""
         pyproject = (workshop / project.PYPROJECT).read_text(encoding="utf-8")
-        lock, hashes = project.lock_text(workshop), _hashes(workshop / project.WHEELS)
+        lock, hashes = project.lock_text(workshop), await run_sync(_hashes, workshop / project.WHEELS)
         for number in count():
             name = project.generation_id(pyproject, lock, interpreter, hashes, number)
             async with self._held(name) as (lease, record):
@@ -266,4 +266,9 @@ def _take_over(source: Path, target: Path) -> None:
 def _hashes(wheels: Path) -> dict[str, str]:
     if not wheels.is_dir():
         return {}
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels.iterdir()}
+    return {path.name: _hash(path) for path in wheels.iterdir()}
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

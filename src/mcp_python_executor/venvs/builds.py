@@ -2,10 +2,12 @@
 cache that goes with it; only the wheel leaves."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from mcp_python_executor.sandbox.policy import Policy, readable
 from mcp_python_executor.sandbox.probe import INSIDE, bootstrap
 from mcp_python_executor.venvs import reasons
 from mcp_python_executor.venvs.bounds import LIMITS, TIMES_PROCESSES, Bounds
-from mcp_python_executor.venvs.files import remove_tree
+from mcp_python_executor.venvs.files import remove_tree, walk
 from mcp_python_executor.venvs.project import PYPROJECT, WHEELS
 from mcp_python_executor.venvs.pythons import Interpreter
 from mcp_python_executor.venvs.uv import Listener, Uv, without_credentials
@@ -87,18 +89,18 @@ async def _build(site: _Site, name: str, version: str) -> None:
 
 def _take(site: _Site, name: str, version: str) -> bool:
     """Copy the wheel that was built; gives whether there is one. What is reached by a link is none."""
-    private = site.private.resolve()
-    for path in (private / "cache").glob("sdists-v*/**/*.whl"):
-        if path.resolve() == path and path.is_file() and _is_of(path, name, version):
-            shutil.copyfile(path, site.wheels / path.name, follow_symlinks=False)
+    cache = f"{site.private}{os.sep}cache{os.sep}sdists-v"
+    for _, entry in islice(walk(site.private, LIMITS.depth), LIMITS.files):
+        if entry.path.startswith(cache) and entry.is_file(follow_symlinks=False) and _is_of(entry.name, name, version):
+            shutil.copyfile(entry.path, site.wheels / entry.name, follow_symlinks=False)
             return True
     return False
 
 
-def _is_of(wheel: Path, name: str, version: str) -> bool:
+def _is_of(wheel: str, name: str, version: str) -> bool:
     """A build may leave what it likes: only what we asked for is taken."""
     try:
-        found, found_version, _, _ = parse_wheel_filename(wheel.name)
+        found, found_version, _, _ = parse_wheel_filename(wheel)
     except InvalidWheelFilename:
         return False
     return found == canonicalize_name(name) and str(found_version) == version
