@@ -1,5 +1,6 @@
 """Every bound but memory's: what hits it, how the run ends, and what its result tells."""
 
+import threading
 from pathlib import Path
 
 import anyio
@@ -9,6 +10,7 @@ import pytest
 from mcp_python_executor.errors import Busy
 from mcp_python_executor.execution.model import ExecutionResult, Status
 from mcp_python_executor.limits import MEBIBYTE, LimitHit, Limits
+from mcp_python_executor.process.disk import Disk
 from tests.bench import OpenBench
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
@@ -228,3 +230,23 @@ async def test_a_full_queue_names_its_length_and_the_way_out(open_bench: OpenBen
         with pytest.raises(Busy, match=r"^2 executions wait already, .* call again .* MAX_CONCURRENT_EXECUTIONS=1$"):
             await bench.run("1")
         tasks.cancel_scope.cancel()
+
+
+async def test_a_look_that_ends_after_the_run_changes_nothing_and_nobody_waits_for_it(
+    open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch
+):
+    answered, looked = threading.Event(), threading.Event()
+
+    def look_for_long(_: Disk) -> str:
+        looked.set()
+        answered.wait(1)
+        return "disk"
+
+    monkeypatch.setattr(Disk, "exceeds", look_for_long)
+    async with open_bench() as bench:
+        try:
+            result = await bench.run("import time\ntime.sleep(0.3)")
+        finally:
+            answered.set()
+    assert looked.is_set()
+    assert (result.status, result.limit) == (Status.OK, None)

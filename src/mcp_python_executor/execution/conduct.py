@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-import anyio.abc
 import anyio.to_thread
 
 from mcp_python_executor.errors import EngineError
@@ -23,7 +22,8 @@ from mcp_python_executor.limits import LimitHit
 from mcp_python_executor.process.disk import Disk
 from mcp_python_executor.process.usage import Tree
 
-# Often enough that a tree at full speed overshoots little; a look costs 0.4 ms a process.
+# Often enough that a tree at full speed overshoots little. Of the four looks those at activity and memory cost some
+# 0.3 ms a process, those at disk and buffers more with each file and descriptor, and they rest for as long.
 LOOK_SECONDS = 0.05
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - as the run sees them, each its own
 # A disk with less free has refused a program's write, whatever else had room.
@@ -86,7 +86,7 @@ class Conduct:
                 tasks.start_soon(output.read, heard, self._too_much_output)
             tasks.start_soon(self.worker.feed, request.stdin)
             tasks.start_soon(self._read_report)
-            tasks.start_soon(self._watch, request, tasks)
+            tasks.start_soon(self._watch, request)
             try:
                 await self.worker.ended.wait()
             except anyio.get_cancelled_exc_class():
@@ -115,21 +115,23 @@ class Conduct:
         except EngineError as error:
             self.failure = error
 
-    async def _watch(self, request: ExecutionRequest, tasks: anyio.abc.TaskGroup) -> None:
+    async def _watch(self, request: ExecutionRequest) -> None:
         """Ends the run at its deadline, or at the first bound that it is seen to hit."""
         seconds = min(self.limits.wall_seconds, request.timeout_seconds or self.limits.wall_seconds)
         setting = "timeoutMs" if seconds < self.limits.wall_seconds else "EXECUTION_TIMEOUT_MS"
         cpu = LimitHit("cpu", round(seconds * self.limits.busy_cores * 1000), setting)
         deadline = anyio.current_time() + seconds
-        if not await self._stops_within(min(seconds, LOOK_SECONDS)):
-            self._disks.add(self._disk)
-            # Each on its own: while a run forks without end, the kernel lets nobody see its memory for seconds.
-            for look in (partial(self._look_at_activity, cpu), self._look_at_memory):
-                tasks.start_soon(self._keep_looking, look)
-            for look in (self._look_at_disk, self._look_at_buffers):
-                tasks.start_soon(self._keep_looking, look, 1)
-        if not await self._stops_within(deadline - anyio.current_time()):
-            self.stop(LimitHit("time", round(seconds * 1000), setting))
+        async with anyio.create_task_group() as looks:
+            if not await self._stops_within(min(seconds, LOOK_SECONDS)):
+                self._disks.add(self._disk)
+                # Each on its own: while a run forks without end, the kernel lets nobody see its memory for seconds.
+                for look in (partial(self._look_at_activity, cpu), self._look_at_memory):
+                    looks.start_soon(self._keep_looking, look)
+                for look in (self._look_at_disk, self._look_at_buffers):
+                    looks.start_soon(self._keep_looking, look, 1)
+            if not await self._stops_within(deadline - anyio.current_time()):
+                self.stop(LimitHit("time", round(seconds * 1000), setting))
+            looks.cancel_scope.cancel()  # the answer waits for none
         if self.limit is not None and self.limit.name in _LIMITS_OF_TIME:
             self.worker.tell_stack()
             await anyio.sleep(_TELL_SECONDS)
@@ -141,14 +143,13 @@ class Conduct:
         return self._stop.is_set()
 
     async def _keep_looking(self, look: Callable[[], LimitHit | None], rest: float = 0) -> None:
-        """Looks every 50 ms, and rests at least for `rest` of the time that a look took."""
+        """Looks every 50 ms, and rests at least for `rest` of the time that a look took. Never returns."""
         while True:
             began = time.perf_counter()
             exceeded = await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
-            if exceeded is not None:
+            if exceeded is not None and not self.worker.ended.is_set():  # of a run that is over it ends nothing
                 self.stop(exceeded)
-            if await self._stops_within(max(LOOK_SECONDS, rest * (time.perf_counter() - began))):
-                return
+            await anyio.sleep(max(LOOK_SECONDS, rest * (time.perf_counter() - began)))
 
     def _look_at_activity(self, cpu: LimitHit) -> LimitHit | None:
         if self._was_refused_processes():  # where many run at once, looking at each of them takes long
