@@ -13,6 +13,7 @@ import pytest
 from mcp_python_executor.errors import InvalidArgument, PackageError, StoreError
 from mcp_python_executor.venvs import plain, pythons
 from mcp_python_executor.venvs.files import remove_tree
+from mcp_python_executor.venvs.locks import try_lock
 from mcp_python_executor.venvs.model import VenvStatus
 from mcp_python_executor.venvs.operations import Venvs
 from mcp_python_executor.venvs.store import Store
@@ -65,6 +66,21 @@ async def test_one_whose_files_are_gone_is_made_again_with_the_same_versions(ope
             "1.16.0",
             True,
         )
+        await each_holds_what_it_says(venvs, base)
+        await all_is_tidy(venvs, base)
+
+
+@pytest.mark.parametrize("how", [_whole, _marker])
+async def test_one_whose_files_are_gone_while_it_is_used_is_made_again_beside_it(opened: Open, base: Path, how: Break):
+    await _broken(opened, base, "six==1.16.0", how)
+    before = (base / "lab").readlink()
+    used = try_lock(Store(base).leases / before.name, shared=True)
+    assert used is not None
+    async with opened() as venvs:
+        with anyio.fail_after(60):
+            assert (await venvs.repair("lab")).status is VenvStatus.READY
+        assert (base / "lab").readlink() != before
+        used.release()
         await each_holds_what_it_says(venvs, base)
         await all_is_tidy(venvs, base)
 

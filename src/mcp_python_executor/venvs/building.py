@@ -119,13 +119,13 @@ class Builder:
         listener: Listener | None,
         before: str | None = None,
     ) -> AsyncGenerator[GenerationRecord]:
-        """The finished generation for the project in `workshop`; one that somebody changed or damaged is passed by."""
+        """The finished generation for the project in `workshop`; what somebody changed or damaged is passed by."""
         pyproject = (workshop / project.PYPROJECT).read_text(encoding="utf-8")
         lock, hashes = project.lock_text(workshop), await run_sync(_hashes, workshop / project.WHEELS)
         for number in count():
             name = project.generation_id(pyproject, lock, interpreter, hashes, number)
             async with self._held(name) as (lease, record):
-                if record is not None and not is_sound(self._store, name):
+                if lease is None or (record is not None and not is_sound(self._store, name)):
                     continue
                 if record is None:
                     record = await self._link(workshop, name, interpreter, requests, lease, listener, before)
@@ -230,8 +230,8 @@ class Builder:
         sync_directory(kept.parent)
 
     @asynccontextmanager
-    async def _held(self, name: str) -> AsyncGenerator[tuple[Lock, GenerationRecord | None]]:
-        """A lease on the finished generation `name`, or the right to make it."""
+    async def _held(self, name: str) -> AsyncGenerator[tuple[Lock | None, GenerationRecord | None]]:
+        """A lease on the finished generation `name`, or the right to make it; neither where its users outlive it."""
         lease = self._store.leases / name
         while True:
             # Exclusive only where there is something to make: running code holds it shared.
@@ -242,11 +242,23 @@ class Builder:
                 if shared == (record is not None):
                     break
                 lock.release()
+            elif not shared and self._is_used_unmade(name):
+                yield None, None
+                return
             await anyio.sleep(_POLL_SECONDS)
         try:
             yield lock, record
         finally:
             lock.release()
+
+    def _is_used_unmade(self, name: str) -> bool:
+        """Whether others hold a lease on the generation `name`, whose files are gone, and nobody makes it."""
+        lock = try_lock(self._store.leases / name, shared=True)
+        if lock is None:
+            return False
+        is_unmade = self._store.record(name) is None
+        lock.release()
+        return is_unmade
 
 
 def tell(listener: Listener | None, stage: str) -> None:
