@@ -11,7 +11,7 @@ from mcp_python_executor.errors import ExecutorError, InvalidArgument, SettingsE
 from mcp_python_executor.execution.model import ExecutionRequest, Status
 from mcp_python_executor.sandbox.probe import Wall, Walls
 from mcp_python_executor.service import Service, open_service
-from mcp_python_executor.settings import Isolation, Settings
+from mcp_python_executor.settings import Isolation, Settings, load
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
@@ -194,3 +194,13 @@ async def test_a_start_that_fails_says_where(
     with pytest.raises(kind, match=reason):
         async with open_service(chosen):
             pass
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+async def test_files_are_listed_where_the_output_path_is_a_link_or_lies_below_one(tmp_path: Path, below: str):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    flags = {"output_path": str(tmp_path / "link" / below), "venvs_base_path": str(tmp_path / "venvs")}
+    async with open_service(load(flags)) as service:
+        result = await service.execute(request("import os; open(os.environ['OUTPUT_PATH'] + '/file', 'w').write('x')"))
+    assert [file.path for file in result.files] == [tmp_path / "real" / below / "file"]

@@ -214,8 +214,12 @@ def load(flags: Mapping[str, str]) -> Settings:
         settings = Settings(**given)
     except ValidationError as error:
         raise SettingsError(_told(error, flags)) from None
-    _check_output_path(settings.output_path, settings.venvs_base_path)
-    return settings
+    if settings.output_path is None:
+        return settings
+    # What is watched and listed there is reached through no link.
+    real = settings.output_path.resolve()
+    _check_output_path(settings.output_path, real, settings.venvs_base_path)
+    return settings.model_copy(update={"output_path": real})
 
 
 def _told(error: ValidationError, flags: Mapping[str, str]) -> str:
@@ -231,10 +235,8 @@ _SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "
 _SHARED = ("/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/var", "/var/tmp")  # noqa: S108 - refused, not used
 
 
-def _check_output_path(output: Path | None, base: Path) -> None:
-    if output is None:
-        return
-    real, base = output.resolve(), base.resolve()
+def _check_output_path(output: Path, real: Path, base: Path) -> None:
+    base = base.resolve()
     home = Path(os.path.expanduser("~")).resolve()  # noqa: PTH111 - Path.home() fails where no home is known
     whole = [Path(name) for name in (*_SYSTEM, *_SHARED, tempfile.gettempdir())]
     if real.is_relative_to(base) or base.is_relative_to(real):
