@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mcp_python_executor.venvs import plain, pythons
-from mcp_python_executor.venvs.cloning import clone
+from mcp_python_executor.venvs.cloning import clone, leave
 from mcp_python_executor.venvs.files import remove_tree
 from mcp_python_executor.venvs.operations import Venvs
 from mcp_python_executor.venvs.store import Store
@@ -141,3 +141,17 @@ async def test_one_of_another_interpreter_is_not_taken_over(venvs: Venvs, base: 
     other = pythons.Interpreter(Path("/other/bin/python3"), pythons.default().version, Path("/other"))
     clone(store, str(store.current("lab")), other, tmp_path / "clone")
     assert not (tmp_path / "clone").exists()
+
+
+async def test_what_can_not_be_cloned_is_installed_again(venvs: Venvs, base: Path, tmp_path: Path):
+    """It is that which tells of a full disk."""
+    await venvs.create("lab")
+    clone(Store(base), str(Store(base).current("lab")), pythons.default(), tmp_path / "missing" / "clone")
+
+
+def test_a_record_that_names_nothing_that_could_be_is_no_error(tmp_path: Path):
+    info = tmp_path / "lib" / "python3.11" / "site-packages" / "goes-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "RECORD").write_bytes(b"a\0b,,\ngoes-1.0.dist-info/RECORD,,\n")
+    assert leave(tmp_path, set())
+    assert not info.exists()

@@ -40,12 +40,12 @@ def clone(store: Store, generation: str, interpreter: Interpreter, target: Path)
     record = store.record(generation)
     if record is None or (record.base_python, record.python_version) != (str(interpreter.python), interpreter.version):
         return
-    # The marker is the last file that is sealed, and what is sealed is not changed by us.
-    finished = (source / MARKER).stat().st_ctime_ns if is_sealed(store, generation) else None
-    if not is_sound(store, generation):
-        return
-    target.mkdir()
     try:
+        # The marker is the last file that is sealed, and what is sealed is not changed by us.
+        finished = (source / MARKER).stat().st_ctime_ns if is_sealed(store, generation) else None
+        if not is_sound(store, generation):
+            return
+        target.mkdir()
         for path in source.iterdir():
             if path.is_symlink() or path.name in OWN:
                 continue
@@ -53,7 +53,7 @@ def clone(store: Store, generation: str, interpreter: Interpreter, target: Path)
                 _link(str(path), str(target / path.name), finished)
             else:
                 (target / path.name).hardlink_to(path)
-    except (_TouchedError, OSError, RecursionError):  # not linked: too many links to a file, say
+    except (_TouchedError, OSError, RecursionError):  # not linked: too many links to a file, or a full disk
         remove_tree(target)
 
 
@@ -72,7 +72,7 @@ def leave(path: Path, kept: set[str]) -> bool:
     staying = {file for info, stays in installed.items() if stays for file in _recorded(info, path)}
     leaving = {file for info, stays in installed.items() if not stays for file in _recorded(info, path)} - staying
     for file in leaving:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # a record may hold a NUL
             os.unlink(file)  # noqa: PTH108 - hundreds of times, while somebody waits
             _remove_empty(os.path.dirname(file), path)  # noqa: PTH120
     left = (file for packages in plain.site_packages(path) for file in _files(packages))
