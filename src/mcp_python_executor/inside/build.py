@@ -33,7 +33,7 @@ def main() -> None:
 def _confine(config: dict[str, Any]) -> None:
     walls, limits = config["walls"], config["limits"]
     worker.lower_limits(limits)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limits["open_files"],) * 2)
+    worker.limit(resource.RLIMIT_NOFILE, limits["open_files"])
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # this interpreter ignores them, and no compiler does
         signal.signal(number, signal.SIG_DFL)
     if not walls:

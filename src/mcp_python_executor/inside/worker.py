@@ -95,8 +95,8 @@ def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
         os.makedirs(os.environ[name], exist_ok=True)
     os.chdir(order["directory"])
     lower_limits(limits)
-    _limit(resource.RLIMIT_NOFILE, limits["open_files"])
-    _limit(resource.RLIMIT_DATA, limits["data_bytes"])
+    limit(resource.RLIMIT_NOFILE, limits["open_files"])
+    limit(resource.RLIMIT_DATA, limits["data_bytes"])
     if not walls:
         return
     if len(os.listdir("/proc/self/task")) != 1:
@@ -130,13 +130,14 @@ def _import_packages(modules: list[str]) -> None:
 
 def lower_limits(limits: dict[str, int]) -> None:
     """What the kernel bounds for each process, and for all of a user."""
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_FSIZE, limits["file_bytes"])
+    limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_FSIZE, limits["file_bytes"])
     if limits["processes"]:
-        _limit(resource.RLIMIT_NPROC, limits["processes"])
+        limit(resource.RLIMIT_NPROC, limits["processes"])
 
 
-def _limit(kind: int, value: int) -> None:
+def limit(kind: int, value: int) -> None:
+    """Lower a bound of the kernel's, or leave it where it is lower by now."""
     _, hard = resource.getrlimit(kind)
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
