@@ -33,6 +33,7 @@ class Bounds:
     def __init__(self, private: Path, limits: Limits) -> None:
         self._private, self._limits = private, limits
         self._tree: Tree | None = None
+        self._sees_own = False
         self.exceeded = ""
 
     async def watch(self, pid: int) -> None:
@@ -42,21 +43,28 @@ class Bounds:
             self.exceeded = await run_sync(partial(self._look, pid), abandon_on_cancel=True)
 
     def _look(self, pid: int) -> str:
-        if self._tree is None:
-            # bubblewrap's first process inside sees the temporary directories that belong to the build.
-            inside = _children(pid)
-            self._tree = Tree([pid, *inside[:1]], _TEMPORARY if inside else (), self._limits)
-        limits = self._limits
-        if self._tree.activity()[0] > limits.processes:
+        tree, limits = self._found(pid), self._limits
+        if tree.activity()[0] > limits.processes:
             return f"{limits.processes} processes and threads"
-        if self._tree.memory() > limits.memory_bytes:
+        if tree.memory() > limits.memory_bytes:
             return f"{limits.memory_bytes // MEBIBYTE} MB of memory"
-        return self._on_disk()
+        return self._on_disk(tree)
 
-    def _on_disk(self) -> str:
+    def _found(self, pid: int) -> Tree:
+        """The build's processes, and the temporary directories that only these see, as soon as there are such.
+
+        bubblewrap's first process inside sees them, once it has its mounts. Without walls there are none.
+        """
+        if self._tree is None or not self._sees_own:
+            inside = [child for child in _children(pid)[:1] if _has_own_root(child)]
+            self._sees_own = bool(inside)
+            if self._tree is None or inside:
+                self._tree = Tree([pid, *inside], _TEMPORARY if inside else (), self._limits)
+        return self._tree
+
+    def _on_disk(self, tree: Tree) -> str:
         limits = self._limits
-        written = Usage(self._tree.written() if self._tree else 0)
-        exceeded = written.exceeds(limits) or usage([self._private], limits).exceeds(limits)
+        exceeded = Usage(tree.written()).exceeds(limits) or usage([self._private], limits).exceeds(limits)
         said = {
             "disk": f"{limits.disk_bytes // MEBIBYTE} MB on the disk",
             "files": f"{limits.files} files and folders",
@@ -70,3 +78,11 @@ def _children(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def _has_own_root(pid: int) -> bool:
+    """Whether the process `pid` has another root than we have."""
+    try:
+        return not Path(f"/proc/{pid}/root").samefile("/")
+    except OSError:  # it has ended
+        return False
