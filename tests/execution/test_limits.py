@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import psutil
 import pytest
 
@@ -250,3 +251,25 @@ async def test_a_look_that_ends_after_the_run_changes_nothing_and_nobody_waits_f
             answered.set()
     assert looked.is_set()
     assert (result.status, result.limit) == (Status.OK, None)
+
+
+async def test_a_run_is_not_charged_with_what_somebody_else_writes_to_the_output_path(
+    open_bench: OpenBench, tmp_path: Path
+):
+    (tmp_path / "out").mkdir()
+    limits = Limits(disk_bytes=40 * MEBIBYTE)
+    code = """
+import os, time
+end = time.monotonic() + 3
+while time.monotonic() < end: sum(len(files) for _, _, files in os.walk("/usr/lib"))
+os.path.getsize(os.environ["OUTPUT_PATH"] + "/copied")
+"""
+
+    async def copy() -> None:
+        await anyio.sleep(1)  # past its first looks
+        await anyio.to_thread.run_sync((tmp_path / "out" / "copied").write_bytes, bytes(60 * MEBIBYTE))
+
+    async with open_bench(output_path=tmp_path / "out", limits=limits) as bench, anyio.create_task_group() as tasks:
+        tasks.start_soon(copy)
+        result = await bench.run(code)
+        assert (result.status, result.limit, result.result) == (Status.OK, None, str(60 * MEBIBYTE))

@@ -84,11 +84,30 @@ def test_what_is_new_in_a_shared_directory_counts_and_what_is_old_does_not(share
     assert disk.exceeds() == "files"
 
 
-def test_what_is_new_in_a_shared_directory_is_one_runs(shared: Path):
+class _Wrote(Tree):
+    """Processes that wrote so many bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__([], (), LIMITS)
+        self._written_bytes = size
+
+
+def test_bytes_in_a_shared_directory_are_a_runs_that_wrote_as_many(shared: Path):
+    together: set[Disk] = set()
+    writer, walker = (Disk([], shared, _Wrote(size), LIMITS, together) for size in (12 * MEBIBYTE, 4 * MEBIBYTE))
+    together.update((writer, walker))
+    writer.tree.kernel_ticks, walker.tree.kernel_ticks = 10, 20
+    assert (writer.exceeds(), walker.exceeds()) == ("", "")
+    (shared / "large").write_bytes(bytes(20 * MEBIBYTE))
+    assert (walker.exceeds(), writer.exceeds(), walker.exceeds()) == ("", "disk", "")
+
+
+def test_files_in_a_shared_directory_are_the_runs_that_works_most_in_the_kernel(shared: Path):
     together: set[Disk] = set()
     busy, idle = (Disk([], shared, Tree([], (), LIMITS), LIMITS, together) for _ in range(2))
     together.update((busy, idle))
     busy.tree.kernel_ticks, idle.tree.kernel_ticks = 20, 10
     assert (busy.exceeds(), idle.exceeds()) == ("", "")
-    (shared / "large").write_bytes(bytes(20 * MEBIBYTE))
-    assert (idle.exceeds(), busy.exceeds(), idle.exceeds()) == ("", "disk", "")
+    for number in range(1100):
+        (shared / str(number)).touch()
+    assert (idle.exceeds(), busy.exceeds(), idle.exceeds()) == ("", "files", "")

@@ -16,6 +16,8 @@ from mcp_python_executor.process.usage import Tree
 _LOOK_INSIDE = stat.S_IRUSR | stat.S_IXUSR
 # A run that was in the kernel for less than that lately has not filled a disk: a tick is mostly 10 ms.
 _AT_WORK_TICKS = 5
+# Nothing tells what a process wrote that began and ended between two looks. A run of so many new ones may have others.
+_MANY_STARTED = 20
 
 
 @dataclass(slots=True)
@@ -127,21 +129,29 @@ class Disk:
     def _shared_exceeds(self) -> str:
         """The same of what is new in the directory that runs share, if it is taken to be this run's.
 
-        Nothing tells who made a file: it is whoever works most in the kernel. The others begin anew.
+        Nothing tells who made a file. Bytes are taken for those of a run that wrote about as many; files, and bytes
+        that short processes may have written, for those of whoever works most in the kernel.
         """
         if self._shared is None:
             return ""
         growth = self._growth = self._growth or _Growth(self._shared, self._limits, self._since_ns)
         name = growth.exceeds()
-        if growth is not self._growth:  # it began anew meanwhile
+        if not name or growth is not self._growth:  # it began anew meanwhile
             return ""
         others = self._together - {self}
+        if name == "disk" and not self._wrote_much() and self.tree.started < _MANY_STARTED:
+            self.begin_anew()
+            return ""
         most = max((other.tree.kernel_ticks for other in others), default=0)
-        if not name or self.tree.kernel_ticks < max(most, _AT_WORK_TICKS):
+        if not (name == "disk" and self._wrote_much()) and self.tree.kernel_ticks < max(most, _AT_WORK_TICKS):
             return ""
         for other in others:
             other.begin_anew()
         return name
+
+    def _wrote_much(self) -> bool:
+        """Whether the bytes may be its own: somebody else may have written them, be it no run."""
+        return self.tree.written() >= self._limits.disk_bytes / 2
 
     def begin_anew(self) -> None:
         """What is in the shared directory by now is another run's."""
