@@ -118,7 +118,10 @@ def describe_limits(settings: Settings, walls: Walls, cgroups: Cgroups) -> dict[
         "fileBytes": (limits.file_bytes, each),
         "files": (limits.files, f"{watched}; files and folders in its directories, and new ones in OUTPUT_PATH"),
         "depth": (limits.depth, f"{watched}; folders in one another"),
-        "diskBytes": (limits.disk_bytes, f"{watched}; what its directories hold, and what it writes in all"),
+        "diskBytes": (
+            limits.disk_bytes,
+            f"{watched}; what its directories hold, what is new in OUTPUT_PATH, and what it writes in all",
+        ),
         "temporaryBytes": (
             limits.temporary_bytes,
             "size of file systems in memory, a third for each of /tmp, /var/tmp and /dev/shm"

@@ -23,7 +23,7 @@ from mcp_python_executor.process.disk import Disk
 from mcp_python_executor.process.usage import Tree
 
 # Often enough that a tree at full speed overshoots little. Of the four looks those at activity and memory cost some
-# 0.3 ms a process, those at disk and buffers more with each file and descriptor, and they rest for as long.
+# 0.4 ms a process, those at disk and buffers more with each file and descriptor, and they rest for as long.
 LOOK_SECONDS = 0.05
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - as the run sees them, each its own
 # A disk with less free has refused a program's write, whatever else had room.

@@ -125,8 +125,8 @@ class Records:
         record = self._records.get(execution_id)
         if record is None or _is_old(record):
             raise InvalidArgument(
-                f"no execution {execution_id!r} is kept; the last {_KEPT_EXECUTIONS} are, each by its result's "
-                "executionId"
+                f"no execution {execution_id!r} is kept; the last ones are, by their results' executionId: at most "
+                f"{_KEPT_EXECUTIONS}, {_KEPT_BYTES // MEBIBYTE} MB in all, each for {_KEPT_SECONDS // 3600} hours"
             )
         return record
 
