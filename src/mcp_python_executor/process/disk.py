@@ -17,7 +17,7 @@ _LOOK_INSIDE = stat.S_IRUSR | stat.S_IXUSR
 # A run that was in the kernel for less than that lately has not filled a disk: a tick is mostly 10 ms.
 _AT_WORK_TICKS = 5
 # Nothing tells what a process wrote that began and ended between two looks. A run of so many new ones may have others.
-_MANY_STARTED = 20
+_MANY_STARTED = 10
 
 
 @dataclass(slots=True)
