@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mcp_python_executor.errors import EngineError
-from mcp_python_executor.execution import zygote
+from mcp_python_executor.execution import engine
 from mcp_python_executor.sandbox import probe
 from mcp_python_executor.sandbox.probe import Confinement
 from tests.bench import Bench, OpenBench
@@ -38,7 +38,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch, prepare: str) -> None:
         inside = f"from inside import landlock, namespaces, seccomp, worker; {prepare}; m.main()"
         return [*flags, boot.replace("m.main()", inside)]
 
-    monkeypatch.setattr(zygote, "bootstrap", bootstrap)
+    monkeypatch.setattr(engine, "bootstrap", bootstrap)
 
 
 async def refused(bench: Bench, output: Path) -> str:

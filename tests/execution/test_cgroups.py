@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_python_executor.execution import runner
+from mcp_python_executor.execution import conduct
 from mcp_python_executor.execution.cgroups import open_cgroups
 from mcp_python_executor.execution.model import Status
 from mcp_python_executor.limits import MEBIBYTE, LimitHit, Limits
@@ -148,7 +148,7 @@ def members(leaf: Path) -> int:
 @pytest.fixture
 def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the kernel ends a run."""
-    monkeypatch.setattr(runner, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(conduct, "LOOK_SECONDS", 3600)
 
 
 @contextmanager
