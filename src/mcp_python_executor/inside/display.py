@@ -69,7 +69,7 @@ class Shown:
         hooks.when_imported(
             {
                 **{module: functools.partial(self._replace_show, name) for module, name in _SHOWING.items()},
-                **figures.hooks(self),
+                **figures.hooks(self.take_figures, self.show_method()),
                 "IPython.core.display_functions": self._replace_display,
             }
         )

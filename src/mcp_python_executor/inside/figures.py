@@ -12,11 +12,10 @@ import weakref
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import ModuleType
     from typing import Any
 
-    from .display import Shown
     from .hooks import Hook
 
 MOST_BYTES = 1 << 20
@@ -38,8 +37,8 @@ _SHOWN_FILE_BYTES = 256 * 1024
 _files: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
-def hooks(shown: Shown) -> dict[str, Hook]:
-    """`show` shows; a figure that is saved, and not changed since, is shown by its file.
+def hooks(take: Callable[[], None], show_one: Any) -> dict[str, Hook]:
+    """`pyplot.show` calls `take`, and a figure's own is `show_one`; one that is saved is shown by its file.
 
     Agg, which a run's environment asks for, has nowhere to show one, and would say so.
     """
@@ -47,7 +46,7 @@ def hooks(shown: Shown) -> dict[str, Hook]:
     def replace_show(pyplot: ModuleType) -> None:
         @functools.wraps(pyplot.show)
         def show(*_args: Any, **_options: Any) -> None:
-            shown.take_figures()
+            take()
 
         pyplot.show = show  # type: ignore[attr-defined]
 
@@ -66,7 +65,7 @@ def hooks(shown: Shown) -> dict[str, Hook]:
             return done
 
         module.Figure.savefig = savefig
-        module.Figure.show = shown.show_method()
+        module.Figure.show = show_one
 
     return {_PYPLOT: replace_show, "matplotlib.figure": watch}
 
