@@ -57,6 +57,11 @@ class Limits:
         return self.disk_bytes // 16_384
 
     @property
+    def refused_processes(self) -> int:
+        """From so many on the kernel refuses more: who goes beyond `processes` in between two looks is told by name."""
+        return 2 * self.processes
+
+    @property
     def data_bytes(self) -> int:
         """What one process may map to write to: so loose that only what could never be held fails by itself."""
         return 8192 * MEBIBYTE + 8 * self.memory_bytes
@@ -79,3 +84,13 @@ class Limits:
             "output": (self.kept_output_bytes, ""),
         }[name]
         return LimitHit(name, value, setting)
+
+    def told(self, name: str) -> str:
+        """The bound `name` in words, of what an execution or a build holds as a whole."""
+        return {
+            "processes": f"{self.processes} processes and threads",
+            "memory": f"{self.memory_bytes // MEBIBYTE} MB of memory",
+            "disk": f"{self.disk_bytes // MEBIBYTE} MB on the disk",
+            "files": f"{self.files} files and folders",
+            "depth": f"{self.depth} folders in one another",
+        }[name]

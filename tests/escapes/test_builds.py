@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from mcp_python_executor.errors import PackageError
-from mcp_python_executor.limits import MEBIBYTE
+from mcp_python_executor.limits import MEBIBYTE, Limits
 from mcp_python_executor.sandbox.probe import Walls
 from mcp_python_executor.service import open_environments
 from mcp_python_executor.settings import Settings
@@ -58,7 +58,6 @@ Build = Callable[..., Any]
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[Index]:
-    (tmp_path / "index").mkdir()
     with open_index(tmp_path / "index", "one", held="nothing") as index:
         yield index
 
@@ -286,7 +285,7 @@ async def test_a_build_that_takes_too_much_is_ended(
 
 @pytest.mark.usefixtures("bounded")
 async def test_the_kernel_bounds_what_a_build_starts_and_writes(build: Build, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(builds, "TIMES_PROCESSES", 1)
+    monkeypatch.setattr(Limits, "refused_processes", property(lambda limits: limits.processes))
     told = await build("""
 import signal, time
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

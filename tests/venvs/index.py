@@ -73,7 +73,8 @@ class Index:
 
 @contextmanager
 def open_index(folder: Path, *names: str, held: str) -> Generator[Index]:
-    """An index of packages `names`, of which `held` is held up, while the block runs."""
+    """An index of packages `names` in the new directory `folder`, of which `held` is held up, while the block runs."""
+    folder.mkdir()
     index = Index(folder, held)
     for name in names:
         index.add(name)

@@ -86,7 +86,6 @@ async def test_what_somebody_replaced_in_a_finished_generation_is_not_taken_over
 
 @pytest.fixture
 def index(tmp_path: Path) -> Generator[Index]:
-    (tmp_path / "index").mkdir()
     with open_index(tmp_path / "index", "one", held="nothing") as index:
         yield index
 

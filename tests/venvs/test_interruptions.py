@@ -22,7 +22,6 @@ _BOTH = ["quick", "slow"]
 @pytest.fixture
 def index(tmp_path: Path) -> Generator[Index]:
     """One of whose two packages comes at once, the other half."""
-    (tmp_path / "index").mkdir()
     with open_index(tmp_path / "index", *_BOTH, held="slow") as index:
         yield index
 

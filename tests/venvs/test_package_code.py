@@ -48,7 +48,6 @@ def places(base: Path, tmp_path: Path) -> list[Path]:
 def index(tmp_path: Path, places: list[Path]) -> Generator[Index]:
     """Has `evil`, whose code every start of an interpreter runs, and some that are harmless."""
     attack = _ATTACK.format(places=[str(place) for place in places], canary=_CANARY)
-    (tmp_path / "index").mkdir()
     with open_index(tmp_path / "index", "one", "two", held="nothing") as index:
         index.add(
             "evil",

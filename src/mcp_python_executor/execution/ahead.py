@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from mcp_python_executor.limits import MEBIBYTE, Limits
+from mcp_python_executor.limits import Limits
 from mcp_python_executor.process.disk import Usage, usage
 from mcp_python_executor.process.usage import Tree
 
@@ -24,8 +24,8 @@ class Ahead:
     """
 
     def __init__(self, roots: list[int], directory: Path, temporary: Collection[str], limits: Limits) -> None:
-        self._directory, self._limits = directory, limits
-        self._tree = Tree(roots, temporary, replace(limits, memory_bytes=limits.ahead_bytes))
+        self._directory, self._limits = directory, replace(limits, memory_bytes=limits.ahead_bytes)
+        self._tree = Tree(roots, temporary, self._limits)
         self._looked = time.monotonic()
         self._cpu_seconds = self._busy_seconds = 0.0
         self._written_bytes = self._own_written_bytes = 0
@@ -46,15 +46,11 @@ class Ahead:
         self._looked, self._cpu_seconds, self._written_bytes = now, cpu_seconds, written_bytes
         limits = self._limits
         if tasks > limits.processes:
-            return f"{limits.processes} processes and threads"
-        if memory_bytes > limits.ahead_bytes:
-            return f"{limits.ahead_bytes // MEBIBYTE} MB of memory"
+            return limits.told("processes")
+        if memory_bytes > limits.memory_bytes:
+            return limits.told("memory")
         if exceeded := Usage(self._own_written_bytes).exceeds(limits) or self._on_disk(names).exceeds(limits):
-            return {
-                "disk": f"{limits.disk_bytes // MEBIBYTE} MB on the disk",
-                "files": f"{limits.files} files and folders",
-                "depth": f"{limits.depth} folders in one another",
-            }[exceeded]
+            return limits.told(exceeded)
         if self._busy_seconds > _BUSY_SECONDS:
             return f"{_BUSY_SECONDS:.0f} s of processor time while it had nothing to do"
         return ""

@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 
 from mcp_python_executor.errors import EngineError
-from mcp_python_executor.execution import buffers, refusals
+from mcp_python_executor.execution import refusals
 from mcp_python_executor.execution.engine import Engine
 from mcp_python_executor.execution.model import ExecutionRequest, OutputListener
 from mcp_python_executor.execution.outputs import Output
@@ -19,6 +19,7 @@ from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import Worker
 from mcp_python_executor.execution.zygote import Zygote
 from mcp_python_executor.limits import LimitHit
+from mcp_python_executor.process import buffers
 from mcp_python_executor.process.disk import Disk
 from mcp_python_executor.process.usage import Tree
 
@@ -50,9 +51,8 @@ class Conduct:
         self.zygote, self.worker, self.limits = zygote, worker, limits
         self.strict = engine.confinement.strict
         self.network = surroundings.policy.network or not self.strict
-        self.libraries = (surroundings.interpreter.prefix, surroundings.interpreter.base_prefix / "lib")
         self.roots = {"work": worker.work, "output": surroundings.output or worker.output}
-        self.visible = (*self.roots.values(), *surroundings.policy.read, *surroundings.policy.write)
+        self._surroundings = surroundings
         self.began_ns = time.time_ns()
         self.began = time.perf_counter()
         inline, kept = limits.inline_output_bytes, limits.kept_output_bytes
@@ -69,6 +69,18 @@ class Conduct:
         self._tree = Tree(worker.pids, self._temporary, limits)
         self._disk, self._disks = Disk(worker.places, surroundings.output, self._tree, limits, disks), disks
         self._stop = anyio.Event()
+
+    @property
+    def libraries(self) -> tuple[Path, ...]:
+        """Where code lies that is not the user's."""
+        interpreter = self._surroundings.interpreter
+        return interpreter.prefix, interpreter.base_prefix / "lib"
+
+    @property
+    def visible(self) -> tuple[Path, ...]:
+        """What the program sees beside the system's own."""
+        policy = self._surroundings.policy
+        return (*self.roots.values(), *policy.read, *policy.write)
 
     def stop(self, limit: LimitHit) -> None:
         """Ends the run because it hit `limit`; the first one counts."""

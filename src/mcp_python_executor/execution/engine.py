@@ -19,9 +19,6 @@ from mcp_python_executor.sandbox import bubblewrap
 from mcp_python_executor.sandbox.policy import readable
 from mcp_python_executor.sandbox.probe import INSIDE, Confinement, bootstrap, init_program
 
-# The kernel refuses more only at so many times what is allowed: who goes beyond in between two looks is told by name.
-_TIMES_PROCESSES = 2
-
 Hold = Callable[[str], AbstractContextManager[bool]]
 """Keeps the files of a generation, by its id, while the context is open; gives whether it could."""
 
@@ -105,7 +102,7 @@ def _most_processes(limits: Limits, confinement: Confinement) -> tuple[int, int]
     The kernel counts by user namespace and user (see getrlimit(2)). A run with namespaces has its own; elsewhere it
     counts the runs of a zygote together behind bubblewrap, and all that the user runs without that.
     """
-    one = _TIMES_PROCESSES * limits.processes
+    one = limits.refused_processes
     if not confinement.strict:
         return 0, 0
     if confinement.namespaces:

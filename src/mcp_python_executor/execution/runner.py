@@ -209,7 +209,7 @@ class Runner:
         record = Record(worker.directory, streams, found.files, kept, size)
         if own:
             listed = {str(file.path.relative_to(worker.directory)) for file in own}
-            self._tasks.start_soon(self._remove, [worker.directory], partial(prune, kept=listed))
+            self._tasks.start_soon(self._clear, [worker.directory], partial(prune, kept=listed))
         self._discard([path for path in worker.leftovers if path not in kept])
         self._discard(self.records.keep(worker.id, record))
 
@@ -221,14 +221,14 @@ class Runner:
 
     def _discard(self, paths: list[Path]) -> None:
         if paths:
-            self._tasks.start_soon(self._remove, paths, remove)
+            self._tasks.start_soon(self._clear, paths, remove)
 
-    async def _remove(self, paths: list[Path], remove: Callable[[Path], None]) -> None:
+    async def _clear(self, paths: list[Path], act: Callable[[Path], None]) -> None:
         await anyio.sleep(_REMOVE_SECONDS)
         for path in paths:
             try:
                 async with self._removing:  # what is pruned may be dropped meanwhile
-                    await anyio.to_thread.run_sync(remove, path)
+                    await anyio.to_thread.run_sync(act, path)
                 if not path.exists():
                     await self._zygotes.removed(path)
             except OSError as error:  # the next start sweeps it

@@ -24,6 +24,7 @@ from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import Exit, Worker
 from mcp_python_executor.process import owned
 from mcp_python_executor.process.folders import remove
+from mcp_python_executor.sandbox.bubblewrap import TEMPORARY
 
 _START_SECONDS = 60
 # A run that forks without end makes everybody slow, the zygote that ends it too.
@@ -32,8 +33,6 @@ _GONE_SECONDS = 30
 _POLL_SECONDS = 0.01
 # How often is looked at what packages use: while they are imported, and once nothing of theirs should go on.
 _WARMING_LOOK_SECONDS, _WARM_LOOK_SECONDS = 0.05, 0.5
-# Each a tmpfs of bubblewrap's.
-_TEMPORARY = ("/tmp", "/var/tmp", "/dev")  # noqa: S108 - inside
 _MESSAGE_BYTES = 65_536
 _COMPLAINT_BYTES = 4096
 # `confined` and `ready`, or `failed`; `init`, `forked`, `exited` and `ended`. One more of each is too much.
@@ -152,7 +151,7 @@ class Zygote:
     async def _watch(self, outermost: int, life: anyio.CancelScope) -> None:
         """Ends the zygote when what is imported ahead uses too much: its process is `outermost`, its pid is known."""
         await self._confined.wait()
-        temporary = _TEMPORARY if self._engine.confinement.bubblewrap else ()
+        temporary = TEMPORARY if self._engine.confinement.bubblewrap else ()
         ahead = Ahead([outermost, self._pid], self.directory, temporary, self._engine.limits)
         given, idle = self._given, True
         while not self.overran:

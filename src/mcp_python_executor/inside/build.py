@@ -14,8 +14,6 @@ TYPE_CHECKING = False  # typing's own costs 5 ms to import
 if TYPE_CHECKING:
     from typing import Any
 
-_DEVICES = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]
-_TEMPORARY = ["/tmp", "/var/tmp", "/dev/shm"]
 # Before it nothing is moved or linked from one directory to another, which uv does (LANDLOCK_ACCESS_FS_REFER).
 _MOVES_SINCE = 2
 
@@ -38,11 +36,10 @@ def _confine(config: dict[str, Any]) -> None:
         signal.signal(number, signal.SIG_DFL)
     if not walls:
         return
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
+    worker.die_first()
     namespaces.drop_capabilities()
     namespaces.no_new_privileges()
     if "landlock" in walls and landlock.abi() >= _MOVES_SINCE:
-        landlock.restrict([*config["read"], "/proc"], config["write"] + _TEMPORARY, _DEVICES, network=True)
+        landlock.restrict([*config["read"], "/proc"], config["write"] + worker.TEMPORARY, worker.DEVICES, network=True)
     if "seccomp" in walls:
         seccomp.install(seccomp.program(os.uname().machine, network=True))

@@ -10,12 +10,11 @@ import contextlib
 import functools
 import io
 import json
-import math
 import os
 import re
 import sys
 
-from . import figures, hooks
+from . import figures, hooks, pictures
 from .text import plain
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
@@ -116,7 +115,7 @@ class Shown:
         forms = _Forms(value)
         picture = _drawn(value) or forms.get("image/png") or forms.get("image/jpeg")
         if picture:
-            self._add(_smaller(value, _base64(picture)))
+            self._add(_base64(picture))
         elif not any(hasattr(type(value), name) for name in _TABLES):
             self._write(value, forms)
         if _SAYS_NOTHING.fullmatch(text):
@@ -190,29 +189,20 @@ def _repr(value: object) -> str:
 
 def _drawn(image: Any) -> bytes:
     """An image of Pillow's as the very PNG that it would be saved as, so that the one in a file is known again."""
-    file = io.BytesIO()
-    if _is_image(image):
-        with contextlib.suppress(Exception):  # no mode that PNG has
-            image.save(file, "PNG")
-            return file.getvalue()
-    return b""
-
-
-def _is_image(value: object) -> bool:
     module = sys.modules.get("PIL.Image")
-    return module is not None and isinstance(value, module.Image)
+    if module is None or not isinstance(image, module.Image):
+        return b""
 
+    def draw(share: float) -> bytes:
+        file = io.BytesIO()
+        drawn = image if share == 1 else image.resize([max(1, int(side * share)) for side in image.size])
+        drawn.save(file, "PNG")
+        return file.getvalue()
 
-def _smaller(image: Any, picture: str) -> str:
-    """The picture of an image, drawn with fewer dots where it is too large and the image is Pillow's."""
-    most = figures.MOST_BYTES * 4 // 3  # in base64
-    for _ in range(figures.ATTEMPTS):
-        if len(picture) <= most or not _is_image(image):
-            break
-        share = figures.FEWER * math.sqrt(most / len(picture))
-        image = image.resize([max(1, int(side * share)) for side in image.size])
-        picture = _base64(_drawn(image))
-    return picture
+    try:
+        return pictures.bounded(draw)
+    except Exception:  # noqa: BLE001 - no mode that PNG has
+        return b""
 
 
 def _base64(data: Any) -> str:

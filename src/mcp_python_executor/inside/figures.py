@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import functools
 import io
-import math
 import os
 import sys
 import weakref
+
+from . import pictures
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
@@ -17,15 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .hooks import Hook
-
-MOST_BYTES = 1 << 20
-"""More costs a model more than it sees in it: a larger picture is drawn again, with fewer dots."""
-
-FEWER = 0.9
-"""How much fewer dots than the bytes would allow are drawn then."""
-
-ATTEMPTS = 3
-"""How often."""
 
 _PYPLOT = "matplotlib.pyplot"
 _MOST_DOTS = 2000
@@ -97,19 +89,13 @@ def is_figure(value: object) -> bool:
 def picture(figure: Any) -> str:
     """A figure as PNG in base64."""
     dpi = min(figure.dpi, _MOST_DOTS / max(figure.get_size_inches()))
-    data = _drawn(figure, dpi)
-    for _ in range(ATTEMPTS):
-        if len(data) <= MOST_BYTES:
-            break
-        dpi *= FEWER * math.sqrt(MOST_BYTES / len(data))
-        data = _drawn(figure, dpi)
-    return base64.b64encode(data).decode()
 
+    def draw(share: float) -> bytes:
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=share * dpi)
+        return file.getvalue()
 
-def _drawn(figure: Any, dpi: float) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi)
-    return file.getvalue()
+    return base64.b64encode(pictures.bounded(draw)).decode()
 
 
 def left_open() -> Iterator[Any]:

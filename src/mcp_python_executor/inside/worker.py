@@ -25,8 +25,12 @@ TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program wo
 if TYPE_CHECKING:
     from typing import Any
 
-_DEVICES = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]
-_TEMPORARY = ["/tmp", "/var/tmp", "/dev/shm"]
+DEVICES = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]
+"""What every program may open to write to."""
+
+TEMPORARY = ["/tmp", "/var/tmp", "/dev/shm"]
+"""Where programs have temporary files, each its own."""
+
 # Listed, though not all that lies in it is read.
 _OWN_PROC = "/proc/self/"
 _MACHINE_IN_PROC = [
@@ -35,8 +39,6 @@ _MACHINE_IN_PROC = [
 ]
 _PROGRAM = "main.py"
 _PAGE = 4096
-# The kernel's first victim when memory runs out: see proc_pid_oom_score_adj(5).
-_FIRST_TO_DIE = "1000"
 # Exit status of a worker that could not put up its walls, after EX_SOFTWARE of sysexits.h.
 _NO_WALLS = 70
 _MOST_MODULES = 200
@@ -83,10 +85,9 @@ def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
     walls, limits = config["walls"], config["limits"]
     own = "namespaces" in walls
     if walls:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write(_FIRST_TO_DIE)
+        die_first()
     if own:
-        sizes = {path: limits["temporary_bytes"] // len(_TEMPORARY) for path in _TEMPORARY}
+        sizes = {path: limits["temporary_bytes"] // len(TEMPORARY) for path in TEMPORARY}
         namespaces.own_mounts({**sizes, config["runs"]: _PAGE}, config["keep"] + order["write"])
         namespaces.own_user()
         namespaces.drop_capabilities()
@@ -104,8 +105,8 @@ def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
     namespaces.no_new_privileges()
     if "landlock" in walls:
         read = config["read"] + (["/proc"] if own else _own_part_of_proc())
-        write = order["write"] + (_TEMPORARY if own else [os.environ["HOME"], os.environ["TMPDIR"]])
-        landlock.restrict(read, write, _DEVICES, network=config["network"], look=[*config["look"], _OWN_PROC])
+        write = order["write"] + (TEMPORARY if own else [os.environ["HOME"], os.environ["TMPDIR"]])
+        landlock.restrict(read, write, DEVICES, network=config["network"], look=[*config["look"], _OWN_PROC])
     if "seccomp" in walls:
         seccomp.install(config["filter"])
 
@@ -126,6 +127,12 @@ def _import_packages(modules: list[str]) -> None:
         imports.import_ahead(modules)
     os.dup2(complaints, 2)
     os.close(complaints)
+
+
+def die_first() -> None:
+    """Makes this process the kernel's first victim when memory runs out: see proc_pid_oom_score_adj(5)."""
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
 
 
 def lower_limits(limits: dict[str, int]) -> None:

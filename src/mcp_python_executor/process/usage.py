@@ -1,13 +1,12 @@
 """What a run uses, over the whole tree of its processes: memory, tasks, processor time, bytes written to the disk."""
 
 import os
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mcp_python_executor.limits import Limits
+from mcp_python_executor.process import proc
 
-_FIELD = re.compile(rb"^(\w+):\s+(\d+)", re.MULTILINE)
 # What a process holds that no file backs, and its page tables: see proc_pid_status(5). Shared pages count for each.
 _RESIDENT = (b"RssAnon", b"RssShmem", b"VmSwap")
 _ITS_OWN = (b"VmPTE", b"HugetlbPages")
@@ -117,10 +116,10 @@ class Tree:
             if process is None or known.get(pid, process).started != process.started:
                 continue
             found[pid] = process
-            threads = _threads(pid)
+            threads = proc.threads(pid)
             tasks += len(threads)
             for thread in threads[:most]:
-                waiting += map(int, _read(f"{pid}/task/{thread}/children").split())
+                waiting += proc.children(pid, thread)
         return found, tasks
 
     def _memory(self, found: Iterable[int]) -> int:
@@ -158,24 +157,11 @@ def _pages(pid: int) -> dict[bytes, int] | None:
     """What is told of a process's pages, in kB; None where it runs a file that nobody may read (see ptrace(2))."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb", buffering=0) as file:
-            return _parsed(file.read())
+            return proc.parsed(file.read())
     except PermissionError:
         return None
     except OSError:  # it has ended
         return {}
-
-
-def _read(path: str) -> bytes:
-    """A file below /proc; nothing when its process has gone."""
-    try:
-        with open(f"/proc/{path}", "rb", buffering=0) as file:
-            return file.read()
-    except OSError:
-        return b""
-
-
-def _fields(path: str) -> dict[bytes, int]:
-    return _parsed(_read(path))
 
 
 def _status(pid: int) -> tuple[int, dict[bytes, int]]:
@@ -184,15 +170,11 @@ def _status(pid: int) -> tuple[int, dict[bytes, int]]:
     Where the first thread has ended and others go on, that is one of these: of the first nothing is told any more.
     """
     fields: dict[bytes, int] = {}
-    for task in (pid, *(int(thread) for thread in _threads(pid) if int(thread) != pid)):
-        fields = _fields(f"{task}/status")
+    for task in (pid, *(int(thread) for thread in proc.threads(pid) if int(thread) != pid)):
+        fields = proc.fields(f"{task}/status")
         if _RESIDENT[0] in fields:
             return task, fields
     return pid, fields
-
-
-def _parsed(text: bytes) -> dict[bytes, int]:
-    return {name: int(value) for name, value in _FIELD.findall(text)}
 
 
 def _sum(fields: Mapping[bytes, int], names: Iterable[bytes]) -> int:
@@ -201,25 +183,18 @@ def _sum(fields: Mapping[bytes, int], names: Iterable[bytes]) -> int:
 
 def _process(pid: int) -> _Process | None:
     """See proc_pid_stat(5); what follows the name, which may hold anything, begins with its third field."""
-    fields = _read(f"{pid}/stat").rpartition(b")")[2].split()
+    fields = proc.read(f"{pid}/stat").rpartition(b")")[2].split()
     if not fields:
         return None
     parent, user, system, waited_user, waited_system, started = (int(fields[n - 3]) for n in (4, 14, 15, 16, 17, 22))
     return _Process(parent, started, user + system, waited_user + waited_system, system + waited_system)
 
 
-def _threads(pid: int) -> list[str]:
-    try:
-        return os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - hundreds of names, of which no path is needed
-    except OSError:
-        return []
-
-
 def _written(pid: int) -> int:
     """Bytes that a process, and the children it waited for, had written to a disk: see proc_pid_io(5)."""
     # Once its first thread has ended, the file of the process is root's, and those of its threads are not.
-    whole = _fields(f"{pid}/io")
-    found = [whole] if whole else [_fields(f"{pid}/task/{thread}/io") for thread in _threads(pid)]
+    whole = proc.fields(f"{pid}/io")
+    found = [whole] if whole else [proc.fields(f"{pid}/task/{thread}/io") for thread in proc.threads(pid)]
     return sum(fields.get(b"write_bytes", 0) - fields.get(b"cancelled_write_bytes", 0) for fields in found)
 
 

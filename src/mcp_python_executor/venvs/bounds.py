@@ -8,8 +8,10 @@ import anyio
 from anyio.to_thread import run_sync
 
 from mcp_python_executor.limits import MEBIBYTE, Limits
+from mcp_python_executor.process import proc
 from mcp_python_executor.process.disk import Usage, usage
 from mcp_python_executor.process.usage import Tree
+from mcp_python_executor.sandbox.bubblewrap import TEMPORARY
 
 _MACHINE_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 # A large one compiles on all cores, with some processes and half a gigabyte for each.
@@ -20,11 +22,7 @@ LIMITS = Limits(
     file_bytes=4096 * MEBIBYTE,
     disk_bytes=16384 * MEBIBYTE,
 )
-# The kernel refuses more only at so many times what is allowed: who goes beyond in between two looks is told by name.
-TIMES_PROCESSES = 2
 _LOOK_SECONDS = 0.1
-# Each a tmpfs of bubblewrap's.
-_TEMPORARY = ("/tmp", "/var/tmp", "/dev")  # noqa: S108 - inside
 
 
 class Bounds:
@@ -45,10 +43,11 @@ class Bounds:
     def _look(self, pid: int) -> str:
         tree, limits = self._found(pid), self._limits
         if tree.activity()[0] > limits.processes:
-            return f"{limits.processes} processes and threads"
+            return limits.told("processes")
         if tree.memory() > limits.memory_bytes:
-            return f"{limits.memory_bytes // MEBIBYTE} MB of memory"
-        return self._on_disk(tree)
+            return limits.told("memory")
+        exceeded = Usage(tree.written()).exceeds(limits) or usage([self._private], limits).exceeds(limits)
+        return limits.told(exceeded) if exceeded else ""
 
     def _found(self, pid: int) -> Tree:
         """The build's processes, and the temporary directories that only these see, as soon as there are such.
@@ -56,28 +55,11 @@ class Bounds:
         bubblewrap's first process inside sees them, once it has its mounts. Without walls there are none.
         """
         if self._tree is None or not self._sees_own:
-            inside = [child for child in _children(pid)[:1] if _has_own_root(child)]
+            inside = [child for child in proc.children(pid, pid)[:1] if _has_own_root(child)]
             self._sees_own = bool(inside)
             if self._tree is None or inside:
-                self._tree = Tree([pid, *inside], _TEMPORARY if inside else (), self._limits)
+                self._tree = Tree([pid, *inside], TEMPORARY if inside else (), self._limits)
         return self._tree
-
-    def _on_disk(self, tree: Tree) -> str:
-        limits = self._limits
-        exceeded = Usage(tree.written()).exceeds(limits) or usage([self._private], limits).exceeds(limits)
-        said = {
-            "disk": f"{limits.disk_bytes // MEBIBYTE} MB on the disk",
-            "files": f"{limits.files} files and folders",
-            "depth": f"{limits.depth} folders in one another",
-        }
-        return said.get(exceeded, "")
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
 
 
 def _has_own_root(pid: int) -> bool:

@@ -20,7 +20,7 @@ from mcp_python_executor.process import Completed, run
 from mcp_python_executor.sandbox.policy import Policy, readable
 from mcp_python_executor.sandbox.probe import INSIDE, bootstrap
 from mcp_python_executor.venvs import reasons
-from mcp_python_executor.venvs.bounds import LIMITS, TIMES_PROCESSES, Bounds
+from mcp_python_executor.venvs.bounds import LIMITS, Bounds
 from mcp_python_executor.venvs.files import remove_tree, walk
 from mcp_python_executor.venvs.project import PYPROJECT, WHEELS
 from mcp_python_executor.venvs.pythons import Interpreter
@@ -137,7 +137,7 @@ def _config(site: _Site, policy: Policy) -> dict[str, Any]:
             "file_bytes": LIMITS.file_bytes,
             "open_files": LIMITS.open_files,
             # Without walls the kernel would count all that the user runs.
-            "processes": TIMES_PROCESSES * LIMITS.processes if site.walls else 0,
+            "processes": LIMITS.refused_processes if site.walls else 0,
         },
     }
 

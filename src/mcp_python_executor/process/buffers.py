@@ -1,12 +1,11 @@
 """The pipes and sockets of a run: what the kernel holds for them is in no process's memory, and no file tells it."""
 
 import os
-import re
 from collections.abc import Iterable
-from pathlib import Path
+
+from mcp_python_executor.process import proc
 
 _KINDS = ("pipe:", "socket:")
-_TABLE = re.compile(rb"^FDSize:\s+(\d+)", re.MULTILINE)
 
 
 def held(pids: Iterable[int], most: int) -> int:
@@ -30,7 +29,7 @@ def _descriptors(pid: int) -> list[str]:
     paths = _listed(pid)
     if paths:
         return paths
-    others = (task.name for task in _tasks(pid) if task.name != str(pid))
+    others = (thread for thread in proc.threads(pid) if thread != str(pid))
     return next((paths for task in others if (paths := _listed(int(task)))), paths)
 
 
@@ -39,22 +38,7 @@ def _listed(task: int) -> list[str]:
     try:
         return [f"{directory}/{name}" for name in os.listdir(directory)]  # noqa: PTH208 - thousands of names
     except PermissionError:  # it runs a file that nobody may read (see ptrace(2)): as many as there is room for
-        return [f"{directory}/{number}" for number in range(_room(task))]
-    except OSError:
-        return []
-
-
-def _room(task: int) -> int:
-    try:
-        found = _TABLE.search(Path(f"/proc/{task}/status").read_bytes())
-    except OSError:
-        return 0
-    return int(found[1]) if found else 0
-
-
-def _tasks(pid: int) -> list[Path]:
-    try:
-        return list(Path(f"/proc/{pid}/task").iterdir())
+        return [f"{directory}/{number}" for number in range(proc.fields(f"{task}/status").get(b"FDSize", 0))]
     except OSError:
         return []
 

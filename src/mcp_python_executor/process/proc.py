@@ -1,0 +1,38 @@
+"""What /proc tells of processes, as numbers and names; nothing where one has ended. See proc(5)."""
+
+import os
+import re
+
+_FIELD = re.compile(rb"^(\w+):\s+(\d+)", re.MULTILINE)
+
+
+def read(path: str) -> bytes:
+    """A file below /proc."""
+    try:
+        with open(f"/proc/{path}", "rb", buffering=0) as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def parsed(text: bytes) -> dict[bytes, int]:
+    """The numbers of a file with one field a line, by their names."""
+    return {name: int(value) for name, value in _FIELD.findall(text)}
+
+
+def fields(path: str) -> dict[bytes, int]:
+    """The numbers of a file below /proc with one field a line, by their names."""
+    return parsed(read(path))
+
+
+def threads(pid: int) -> list[str]:
+    """A process's threads, by their numbers."""
+    try:
+        return os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - hundreds of names, of which no path is needed
+    except OSError:
+        return []
+
+
+def children(pid: int, thread: int | str) -> list[int]:
+    """The children of one of a process's threads."""
+    return list(map(int, read(f"{pid}/task/{thread}/children").split()))
