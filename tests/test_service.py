@@ -1,5 +1,6 @@
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -204,3 +205,33 @@ async def test_files_are_listed_where_the_output_path_is_a_link_or_lies_below_on
     async with open_service(load(flags)) as service:
         result = await service.execute(request("import os; open(os.environ['OUTPUT_PATH'] + '/file', 'w').write('x')"))
     assert [file.path for file in result.files] == [tmp_path / "real" / below / "file"]
+
+
+async def test_the_next_server_starts_with_what_programs_imported(tmp_path: Path):
+    loads = request("import sys; 'color' + 'sys' in sys.modules, 'ya' + 'ml' in sys.modules  # yaml")
+    async with opened(tmp_path, preinstalled_packages="pyyaml") as service:
+        await service.execute(request("import colorsys, yaml"))
+    async with opened(tmp_path) as service:
+        await service.wait_for_default("default")
+        await warmed(service, loads)
+        await service.venvs.install("default", "iniconfig")
+        await warmed(service, loads)
+        await service.venvs.install("other", "iniconfig")
+        assert (await service.execute(replace(loads, venv_name="other"))).result == "(False, False)"
+
+
+async def warmed(service: Service, loads: ExecutionRequest) -> None:
+    """Returns when a program finds its modules imported ahead."""
+    with anyio.fail_after(60):
+        while (await service.execute(loads)).result != "(True, True)":  # noqa: ASYNC110 - it has no event of its own
+            await anyio.sleep(0.05)
+
+
+async def test_what_was_learned_goes_with_the_last_environment_it_is_of(tmp_path: Path):
+    learned = tmp_path / "venvs" / ".store" / "learned"
+    async with opened(tmp_path) as service:
+        await service.venvs.install("some", "iniconfig")
+        await service.execute(request("import colorsys", venv_name="some"))
+        await until(lambda: any("colorsys" in file.read_text() for file in learned.glob("*.json")))
+        await service.venvs.delete("some", confirm=True)
+        await until(lambda: not any("colorsys" in file.read_text() for file in learned.glob("*.json")))

@@ -106,8 +106,7 @@ class Service:
     async def _warm(self, name: str) -> None:
         try:
             async with self.venvs.lease(name) as generation:
-                zygote = await self._zygotes.zygote(await self._surroundings(generation, None))
-                await zygote.refill()
+                await self._zygotes.warm(await self._surroundings(generation, None))
         except ExecutorError as error:
             log.warning("zygote_not_warmed", venv=name, reason=str(error))
 
@@ -151,7 +150,7 @@ async def open_service(settings: Settings) -> AsyncGenerator[Service]:
     log.info("walls", strict=walls.strict, isolation=settings.isolation, missing=walls.missing)
     async with open_environments(settings, walls) as venvs:
         with open_cgroups() as cgroups, open_runs(settings.venvs_base_path / ".runs") as runs:
-            engine = Engine(_confinement(settings, walls), runs, settings.limits, cgroups, venvs.hold)
+            engine = Engine(_confinement(settings, walls), runs, settings.limits, cgroups, venvs.hold, venvs.learned)
             async with anyio.create_task_group() as tasks, open_zygotes(engine) as zygotes:
                 venvs.tell_before_collection(zygotes.let_go)
                 runner = Runner(zygotes, tasks)

@@ -12,6 +12,7 @@ import psutil
 
 from mcp_python_executor.execution import stacks
 from mcp_python_executor.execution.cgroups import Cgroups
+from mcp_python_executor.execution.learned import Place
 from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import Worker
 from mcp_python_executor.limits import Limits
@@ -32,6 +33,7 @@ class Engine:
     limits: Limits
     cgroups: Cgroups = field(default_factory=Cgroups)
     hold: Hold = lambda _generation: nullcontext(enter_result=True)
+    learned: Place = lambda _generation: None
 
     def command(
         self, surroundings: Surroundings, directory: Path, control: int, modules: Iterable[str], *, ahead: bool
@@ -42,7 +44,7 @@ class Engine:
         itself, or has each worker do that where it is not to be done `ahead`.
         """
         policy, confinement = surroundings.policy, self.confinement
-        config = {**self._config(surroundings, directory), "preload": sorted(modules), "packages_in_worker": not ahead}
+        config = {**self._config(surroundings, directory), "preload": list(modules), "packages_in_worker": not ahead}
         argv = [str(surroundings.interpreter.python), *bootstrap("zygote"), str(control), json.dumps(config)]
         # What is imported ahead finds a home too, at the place where programs have theirs.
         environment = (*policy.environment, ("HOME", self._home(directory)))

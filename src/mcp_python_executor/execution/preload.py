@@ -27,21 +27,28 @@ _NEVER = frozenset(
 # Their threads do not survive a fork; a package that imports them itself is not preloaded either.
 _BREAK_FORKS = frozenset({"grpc", "jax", "polars", "pyarrow", "tensorflow", "torch"})
 
+_STANDARD = frozenset(name for name in sys.stdlib_module_names if not name.startswith("_")) - _NEVER
+_KNOWN = _STANDARD.union(*_PACKAGES.values())
+
 
 def worthwhile(modules: Iterable[str]) -> frozenset[str]:
     """Of the top-level names that a program imported (hostile input), what to import ahead for the next ones."""
-    names = set(modules)
+    names = frozenset(modules)
     if names & _BREAK_FORKS:
         return frozenset()
-    standard = {name for name in names & sys.stdlib_module_names if not name.startswith("_")} - _NEVER
-    return frozenset(standard.union(*(_PACKAGES[name] for name in names & _PACKAGES.keys())))
+    return (names & _STANDARD).union(*(_PACKAGES[name] for name in names & _PACKAGES.keys()))
 
 
-def standard(modules: Iterable[str]) -> frozenset[str]:
-    """Those of `modules` that belong to the standard library: they weigh little."""
-    return frozenset(name for name in modules if name in sys.stdlib_module_names)
+def known(modules: Iterable[str]) -> frozenset[str]:
+    """Those of `modules` that may be imported ahead at all."""
+    return frozenset(modules) & _KNOWN
+
+
+def is_standard(module: str) -> bool:
+    """Whether a module belongs to the standard library: these weigh little."""
+    return module in sys.stdlib_module_names
 
 
 def packages(modules: Iterable[str]) -> set[str]:
-    """The top-level names of the others: a program that uses one of them has its name in it."""
-    return {name.split(".")[0] for name in frozenset(modules) - standard(modules)}
+    """The top-level names of those outside it: a program that uses one of them has its name in it."""
+    return {name.split(".")[0] for name in modules if not is_standard(name)}

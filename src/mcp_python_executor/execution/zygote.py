@@ -52,6 +52,7 @@ class _Event(BaseModel):
     event: Literal["confined", "ready", "init", "forked", "exited", "ended", "failed"]
     id: str = ""
     reason: str = ""
+    module: str = ""
     status: int = Field(0, ge=0, le=0xFFFF)
     cpu: float = Field(0.0, ge=0, allow_inf_nan=False)
     peak: int = Field(0, ge=0, le=2**63)
@@ -61,17 +62,18 @@ class Zygote:
     """Gives workers while it is `alive`.
 
     `ahead`: it runs the environment's start and imports `modules`; else each worker does, within a run's limits.
-    `overran` is what that used too much of, when it was ended for that. `used` is when a worker was last asked for.
+    `modules` are in the order of their use. `unfit` is the one of them that can't be imported ahead, when it ended for
+    that; `overran` is what they used too much of. `used` is when a worker was last asked for.
     """
 
     def __init__(self, engine: Engine, surroundings: Surroundings, modules: Iterable[str], *, ahead: bool) -> None:
         self._engine, self._surroundings = engine, surroundings
         self.generation = surroundings.interpreter.generation
-        self.modules = frozenset(modules)
+        self.modules = dict.fromkeys(modules).keys()
         # The outer wall is what keeps packages from the host while they are imported.
         self._ahead = ahead and not (engine.confinement.strict and engine.confinement.bubblewrap is None)
         self.alive = True
-        self.overran = ""
+        self.overran = self.unfit = ""
         self.used = time.monotonic()
         self._workers: dict[str, Worker] = {}
         self._given = 0
@@ -195,7 +197,7 @@ class Zygote:
         elif event.event == "ready":
             self._ready.set()
         elif event.event == "failed" and worker is None:
-            self._failure = event.reason
+            self._failure, self.unfit = event.reason, event.module
             self._ready.set()
         elif worker is None:
             return

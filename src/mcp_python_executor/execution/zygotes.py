@@ -1,7 +1,8 @@
 """All warm interpreters of a server: for each environment and policy a bare one, and one with what programs import.
 
 A fork copies page tables, so a heavy heap makes even a small program slow: with pandas and matplotlib imported ahead
-`print(1)` takes two to three times as long. So a program that mentions none of the packages gets the bare one.
+`print(1)` takes two to three times as long. So a program that mentions none of the packages gets the bare one, and so
+does every program while the other one is not there yet.
 """
 
 import time
@@ -18,6 +19,7 @@ import structlog
 from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution import preload
 from mcp_python_executor.execution.engine import Engine
+from mcp_python_executor.execution.learned import Learned
 from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import Worker
 from mcp_python_executor.execution.zygote import Zygote
@@ -34,6 +36,9 @@ _LOOK_SECONDS = 60
 # An answer leaves before the next spare is forked: rendering one takes about a millisecond.
 _ANSWER_SECONDS = 0.002
 
+# Programs name what they use near their beginning.
+_LOOKED_AT_CHARACTERS = 10_000
+
 # Surroundings, and whether packages are imported ahead.
 _Key = tuple[Surroundings, bool]
 
@@ -47,7 +52,11 @@ class Zygotes:
         self._zygotes: OrderedDict[_Key, Zygote] = OrderedDict()
         self._starting: defaultdict[_Key, anyio.Lock] = defaultdict(anyio.Lock)
         self._warming: defaultdict[_Key, anyio.Lock] = defaultdict(anyio.Lock)
-        self._learned: defaultdict[str, frozenset[str]] = defaultdict(frozenset)
+        self._learned = Learned(engine.learned)
+        # By generation: the packages that its programs have used, by their top-level names.
+        self._packages: dict[str, set[str]] = {}
+        # By generation: modules that could not be imported ahead. Another server may find them different.
+        self._unfit: defaultdict[str, set[str]] = defaultdict(set)
         # Generations of which nothing is imported ahead any more: that used too much, or no zygote started with it.
         self._barred: set[str] = set()
         self._directories: dict[Path, Zygote] = {}
@@ -64,7 +73,7 @@ class Zygotes:
             yield zygote, worker
         finally:
             worker.close()
-            self._tasks.start_soon(self._refill, zygote)
+            self._tasks.start_soon(self._follow_up, zygote, surroundings, code)
 
     async def _fork(self, surroundings: Surroundings, code: str | None) -> tuple[Zygote, Worker]:
         zygote = await self.zygote(surroundings, code)
@@ -77,12 +86,31 @@ class Zygotes:
         return zygote, await zygote.worker()
 
     async def zygote(self, surroundings: Surroundings, code: str | None = "") -> Zygote:
-        """The warm interpreter that suits `code` best, started when there is none."""
-        return await self._present((surroundings, self._mentions_packages(surroundings, code)))
+        """The warm interpreter that suits `code` best of those that are there, and at least a bare one."""
+        if any(code is None or name in code for name in self._packages_of(surroundings)):
+            key = surroundings, True
+            zygote = self._zygotes.get(key)
+            if zygote is not None and zygote.alive:
+                self._zygotes.move_to_end(key)
+                return zygote
+            self._tasks.start_soon(self._rewarm, key)
+        return await self._present((surroundings, False))
 
-    def _mentions_packages(self, surroundings: Surroundings, code: str | None) -> bool:
-        learned = self._learned[surroundings.interpreter.generation]
-        return any(code is None or name in code for name in preload.packages(learned))
+    async def warm(self, surroundings: Surroundings) -> None:
+        """Has the interpreters ready that programs in `surroundings` are likely to need.
+
+        Raises:
+            EngineError: no interpreter could be started.
+        """
+        await (await self.zygote(surroundings)).refill()
+        if self._packages_of(surroundings):
+            await self._rewarm((surroundings, True))
+
+    def _packages_of(self, surroundings: Surroundings) -> set[str]:
+        generation = surroundings.interpreter.generation
+        if generation not in self._packages:
+            self._packages[generation] = preload.packages(self._learned.modules(generation))
+        return self._packages[generation]
 
     async def _present(self, key: _Key) -> Zygote:
         async with self._starting[key]:
@@ -103,8 +131,11 @@ class Zygotes:
 
     def let_go(self, generations: Collection[str]) -> None:
         """Ends the interpreters of all but `generations`, which alone are asked for now; those at work end later."""
-        for generation in self._learned.keys() - set(generations):
-            del self._learned[generation]
+        self._learned.save()
+        for generation in self._packages.keys() - set(generations):
+            del self._packages[generation]
+            self._unfit.pop(generation, None)
+            self._learned.forget(generation)
         self._retire([key for key in self._zygotes if key[0].interpreter.generation not in generations])
 
     async def let_idle_go(self) -> None:
@@ -113,30 +144,37 @@ class Zygotes:
             await anyio.sleep(_LOOK_SECONDS)
             long_ago = time.monotonic() - _IDLE_SECONDS
             self._retire([key for key, zygote in self._zygotes.items() if zygote.is_idle and zygote.used < long_ago])
+            self._learned.save()
 
     def _retire(self, keys: Iterable[_Key]) -> None:
         for key in keys:
             if zygote := self._zygotes.pop(key, None):
                 zygote.retire()
 
-    def _modules(self, key: _Key) -> frozenset[str]:
+    def _modules(self, key: _Key) -> list[str]:
         surroundings, with_packages = key
-        if surroundings.interpreter.generation in self._barred:
-            return frozenset()
-        learned = self._learned[surroundings.interpreter.generation]
-        return learned if with_packages else preload.standard(learned)
+        generation = surroundings.interpreter.generation
+        if generation in self._barred:
+            return []
+        learned = [name for name in self._learned.modules(generation) if name not in self._unfit[generation]]
+        return learned if with_packages else [name for name in learned if preload.is_standard(name)]
 
     async def _start(self, key: _Key) -> Zygote:
-        """A new zygote for `key`, which imports nothing ahead where packages keep it from starting.
+        """A new zygote for `key`: without what can't be imported ahead, and bare where none starts else.
 
         Raises:
             EngineError: it does not start without packages either.
         """
         generation = key[0].interpreter.generation
-        if generation not in self._barred:
+        while generation not in self._barred:
+            zygote = Zygote(self.engine, key[0], self._modules(key), ahead=True)
             try:
-                return await self._started(Zygote(self.engine, key[0], self._modules(key), ahead=True))
+                return await self._started(zygote)
             except EngineError as error:
+                if zygote.unfit in zygote.modules:
+                    self._unfit[generation].add(zygote.unfit)
+                    log.info("not_imported_ahead", generation=generation, module=zygote.unfit, reason=str(error))
+                    continue
                 zygote = await self._started(Zygote(self.engine, key[0], (), ahead=False))
                 self._bar(generation, str(error))
                 return zygote
@@ -187,12 +225,15 @@ class Zygotes:
             zygote.forget(directory.name)
             await self._sweep(zygote)
 
-    async def _refill(self, zygote: Zygote) -> None:
+    async def _follow_up(self, zygote: Zygote, surroundings: Surroundings, code: str | None) -> None:
+        """What a run leaves to be done once its answer has left."""
         await anyio.sleep(_ANSWER_SECONDS)
         try:
             await zygote.refill()
         except EngineError as error:
             log.warning("no_spare_worker", reason=str(error))
+        start = code and code[:_LOOKED_AT_CHARACTERS]
+        self._learned.count(surroundings.interpreter.generation, lambda name: start is None or name in start)
 
     def warmed(self, surroundings: Surroundings) -> frozenset[str]:
         """The modules that the present interpreters for `surroundings` have imported ahead."""
@@ -200,20 +241,24 @@ class Zygotes:
         return frozenset[str]().union(*(zygote.modules for zygote in present if zygote))
 
     def learn(self, surroundings: Surroundings, modules: Iterable[str]) -> None:
-        """Notes what a program imported; where that is new, warmer zygotes take the place of the present ones."""
-        generation = surroundings.interpreter.generation
+        """Notes what a program had to import; warmer zygotes, if there can be any, take the place of the present ones.
+
+        `modules` are top-level names, and hostile input.
+        """
         useful = preload.worthwhile(modules)
-        if useful <= self._learned[generation]:
+        if not useful:
             return
-        self._learned[generation] |= useful
-        for with_packages in (True, False) if preload.packages(useful) else (False,):
+        generation, packages = surroundings.interpreter.generation, preload.packages(useful)
+        self._packages_of(surroundings).update(packages)
+        self._learned.add(generation, useful)
+        for with_packages in (True, False) if packages else (False,):
             self._tasks.start_soon(self._rewarm, (surroundings, with_packages))
 
     async def _rewarm(self, key: _Key) -> None:
         """Gives `key` a zygote that has imported all that was learned; the present one serves until it is there."""
         async with self._warming[key]:
             present = self._zygotes.get(key)
-            if not self._is_wanted(key) or (present is not None and self._modules(key) <= present.modules):
+            if not self._is_wanted(key) or (present is not None and present.modules >= set(self._modules(key))):
                 return
             try:
                 if present is None:
@@ -225,11 +270,16 @@ class Zygotes:
                     self._retire([key])
                     return
                 await warmer.refill()
+                self._learned.save()
             except EngineError as error:
                 log.warning("no_warmer_zygote", reason=str(error))
 
     def _is_wanted(self, key: _Key) -> bool:
-        return key[0].interpreter.generation in self._learned
+        return key[0].interpreter.generation in self._packages
+
+    def save(self) -> None:
+        """Keeps what was learned for the next server."""
+        self._learned.save()
 
 
 @asynccontextmanager
@@ -242,3 +292,4 @@ async def open_zygotes(engine: Engine) -> AsyncGenerator[Zygotes]:
             yield zygotes
         finally:
             tasks.cancel_scope.cancel()
+            zygotes.save()

@@ -62,6 +62,8 @@ class Changes:
         The record first: without its link it means what the one before did, and a link without it would lose the
         description.
         """
+        if before is not None:
+            self._store.pass_on(before, generation)
         self._store.write_venv_record(name, record)
         self._store.switch(name, generation)
         self.follow(generation, before)

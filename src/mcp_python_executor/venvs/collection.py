@@ -27,6 +27,7 @@ def collect(store: Store) -> None:
     # After the generations that were made from them.
     for name in pythons:
         _collect_python(store, name)
+    _collect_learned(store)
     _collect_cache(store)
 
 
@@ -68,6 +69,13 @@ def _remove(store: Store, name: str, paths: Iterable[Path], is_needed: Callable[
         lease.unlink(missing_ok=True)
     finally:
         lock.release()
+
+
+def _collect_learned(store: Store) -> None:
+    """Remove what was learned of generations that no environment is in or may return to, and what was half written."""
+    needed = {store.learned(generation).name for generation in store.named() | store.present()}
+    for name in set(_names(store.notes)) - needed:
+        (store.notes / name).unlink(missing_ok=True)
 
 
 def _collect_cache(store: Store) -> None:

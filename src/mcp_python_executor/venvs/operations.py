@@ -317,6 +317,10 @@ class Venvs:
                 lock.release()
                 self._changes.collect_soon()
 
+    def learned(self, generation: str) -> Path:
+        """The file, beside the generation `generation`, that keeps what running programs in it teaches."""
+        return self._store.learned(generation)
+
     def tell_before_collection(self, listener: Callable[[Collection[str]], None]) -> None:
         """Have `listener` told what environments run in, each time before what nobody uses is removed."""
         self._changes.before_collection = listener

@@ -7,6 +7,7 @@ BASE/.store/generations/ID/  an installed environment at its final path, with th
 BASE/.store/blueprints/ID/   the same without what was installed: what it takes to make the generation again
 BASE/.store/pythons/KEY/     a downloaded interpreter, and python.json, which is written last
 BASE/.store/venvs/NAME.json  description, time of creation, history; the age of NAME.used is the last use
+BASE/.store/learned/ID.json  what running programs in the generation taught; nothing but time is lost with it
 BASE/.store/leases/ID        locked shared while somebody uses the generation (or downloaded interpreter), exclusively
                              while it is made or removed
 BASE/.store/locks/NAME       locked while an operation changes the venv
@@ -17,6 +18,7 @@ BASE/.store/trash/           generations on their way out
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -40,7 +42,7 @@ from mcp_python_executor.venvs.records import (
 )
 
 _GENERATIONS = ".store/generations/"
-_DIRECTORIES = ("generations", "blueprints", "pythons", "cache", "venvs", "leases", "locks", "tmp", "trash")
+_DIRECTORIES = ("generations", "blueprints", "pythons", "cache", "venvs", "learned", "leases", "locks", "tmp", "trash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Store:
         self.pythons = self.root / "pythons"
         self.cache = self.root / "cache"
         self.venvs = self.root / "venvs"
+        self.notes = self.root / "learned"
         self.leases = self.root / "leases"
         self.locks = self.root / "locks"
         self.tmp = self.root / "tmp"
@@ -115,6 +118,17 @@ class Store:
     def path(self, generation: str) -> Path:
         """Where the generation stands."""
         return self.generations / generation
+
+    def learned(self, generation: str) -> Path:
+        """The file that keeps what was learned of the generation."""
+        return self.notes / f"{generation}.json"
+
+    def pass_on(self, before: str, after: str) -> None:
+        """Let the generation `after` begin with what was learned of `before`, unless something was of itself."""
+        new = self.learned(after)
+        if not new.exists():
+            with suppress(OSError):
+                shutil.copyfile(self.learned(before), new)
 
     def record(self, generation: str) -> GenerationRecord | None:
         """What is written down of a finished generation; None for one that is gone or was never finished."""
