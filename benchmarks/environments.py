@@ -1,17 +1,19 @@
 """What environments cost, against raw uv: its own commands for the same, with a cache of the same contents."""
 
+import secrets
 import shutil
-import stat
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
-import anyio
 from packaging.requirements import Requirement
 from uv import find_uv_bin
 
-from benchmarks.measure import Case
+from benchmarks.calls import plain
+from benchmarks.measure import Case, Mark, Row, measure
+from benchmarks.site import BARE, Bench, Site, settled
 from mcp_python_executor.venvs import project, pythons
 from mcp_python_executor.venvs.model import Package
 from mcp_python_executor.venvs.records import (
@@ -24,9 +26,6 @@ from mcp_python_executor.venvs.records import (
 )
 from mcp_python_executor.venvs.store import Store
 
-Call = Callable[..., Awaitable[None]]
-Run = Callable[..., None]
-
 # Of what raw uv takes, once nothing has to be downloaded.
 _MARK = 1.3
 _LARGE = ("numpy", "pandas", "matplotlib", "scikit-learn", "pyarrow")
@@ -38,126 +37,105 @@ _ADDED = ("zope-event", "iniconfig", "attrs", "certifi", "click", "tomli", "plug
 _LISTED, _LISTED_PACKAGES, _LISTED_MARK = 200, 100, 2.0
 
 
-class Environments:
-    """The cases. `call` calls a tool of a server whose environments are in `directory`/venvs; `run` runs raw uv."""
+class _Environments:
+    """Makes environments by the tool and by raw uv; neither cache knows what the other one has."""
 
-    def __init__(self, call: Call, run: Run, directory: Path) -> None:
-        self._call = call
-        self._run = run
-        self._directory = directory
+    def __init__(self, site: Site, bench: Bench) -> None:
+        self._site, self._bench = site, bench
         self._uv = find_uv_bin()
-        self._cache = directory / "venvs" / ".store" / "cache"
-        self._raw_cache = directory / "cache"
+        self._caches = (site.venvs / ".store" / "cache", site.directory / "cache")
+        self._unique = secrets.token_hex(3)  # a site may have been used before
 
-    def cases(self, rounds: int) -> list[Case]:
-        """In their order: each leaves the caches as the next one needs them."""
-        cold = min(rounds, 4)
-        return [
-            self._create(rounds),
-            self._install("install numpy, cold", ["numpy"], cold, prepare=self._forget),
-            self._install("install numpy", ["numpy"], rounds, mark=_MARK, prepare=self._rest),
-            self._install("install 5 large", _LARGE, rounds, mark=_MARK, prepare=self._rest),
-            self._add(rounds),
-        ]
-
-    def _create(self, rounds: int) -> Case:
+    async def create(self) -> Row:
         async def work(number: int) -> None:
-            await self._call("create_venv", venvName=f"empty{number}")
+            await self._bench.call("create_venv", venvName=f"empty-{self._unique}-{number}")
 
         async def floor(number: int) -> None:
             self._venv(f"empty{number}")
 
-        return Case("create", work, floor, rounds, warm_up=1, mark=_MARK)
+        return await measure(Case(work, floor, "`uv venv`", self._site.installs, 1, Mark(_MARK)))
 
-    def _install(
-        self,
-        name: str,
-        packages: Sequence[str],
-        rounds: int,
-        *,
-        mark: float | None = None,
-        prepare: Callable[[int], Awaitable[None]],
-    ) -> Case:
+    async def install(self, packages: Sequence[str], *, cold: bool = False) -> Row:
         """Packages into an environment that does not exist yet."""
-        made = name.replace(" ", "-").replace(",", "")
+        made = f"{len(packages)}-{self._unique}"
 
         async def work(number: int) -> None:
-            await self._call("install_packages", packages=[*packages, *_CHOICES[number]], venvName=f"{made}{number}")
+            await self._bench.call(
+                "install_packages", packages=[*packages, *_CHOICES[number]], venvName=made + str(number)
+            )
 
         async def floor(number: int) -> None:
             venv = self._venv(f"{made}{number}")
-            self._run(self._uv, "pip", "install", "--python", venv, *packages, *_CHOICES[number])
+            self._site.run(self._uv, "pip", "install", "--python", venv, *packages, *_CHOICES[number])
 
-        return Case(name, work, floor, min(rounds, len(_CHOICES) - 1), warm_up=1, mark=mark, prepare=prepare)
+        rounds = min(self._site.installs, len(_CHOICES) - 1, *([4] if cold else []))
+        mark, prepare = (None, self._forget) if cold else (Mark(_MARK), self._rest)
+        return await measure(Case(work, floor, "`uv venv`, `uv pip install`", rounds, 1, mark, prepare=prepare))
 
-    def _add(self, rounds: int) -> Case:
+    async def add(self) -> Row:
         """One small package to what is installed already: a project with its lock, as ours is."""
-        raw = self._directory / "project"
-
-        async def prepare(number: int) -> None:
-            if number == 0:
-                await begin()
-            await self._rest(number)
-
-        async def begin() -> None:
-            raw.mkdir()
-            requests = map(Requirement, _LARGE)
-            (raw / project.PYPROJECT).write_text(project.render(requests, pythons.default()))
-            self._run(self._uv, "sync", "--project", raw, "--python", sys.executable)
-            await self._call("install_packages", packages=[*_LARGE], venvName="large")
-            for package in _ADDED:  # into both caches
-                self._run(self._uv, "pip", "install", "--python", self._venv(package), package)
-                await self._call("install_packages", packages=[package], venvName=package)
+        raw, large = self._site.directory / f"project-{self._unique}", f"large-{self._unique}"
+        raw.mkdir()
+        requests = map(Requirement, _LARGE)
+        (raw / project.PYPROJECT).write_text(project.render(requests, pythons.default()))
+        self._site.run(self._uv, "sync", "--project", raw, "--python", sys.executable)
+        await self._bench.call("install_packages", packages=[*_LARGE], venvName=large)
+        for package in _ADDED:  # into both caches
+            self._site.run(self._uv, "pip", "install", "--python", self._venv(package), package)
+            await self._bench.call("install_packages", packages=[package], venvName=f"{package}-{self._unique}")
 
         async def work(number: int) -> None:
-            await self._call("install_packages", packages=[_ADDED[number]], venvName="large")
+            await self._bench.call("install_packages", packages=[_ADDED[number]], venvName=large)
 
         async def floor(number: int) -> None:
-            self._run(self._uv, "add", "--project", raw, "--python", sys.executable, _ADDED[number])
+            self._site.run(self._uv, "add", "--project", raw, "--python", sys.executable, _ADDED[number])
 
-        return Case("add 1 small", work, floor, min(rounds, len(_ADDED) - 1), warm_up=1, mark=_MARK, prepare=prepare)
+        rounds = min(self._site.installs, len(_ADDED) - 1)
+        return await measure(Case(work, floor, "`uv add`", rounds, 1, Mark(_MARK), prepare=self._rest))
 
     def _venv(self, name: str) -> Path:
-        venv = self._directory / "raw" / name
-        self._run(self._uv, "venv", "--clear", "--python", sys.executable, venv)
+        venv = self._site.directory / "raw" / name
+        self._site.run(self._uv, "venv", "--clear", "--python", sys.executable, venv)
         return venv
 
     async def _forget(self, number: int) -> None:
         """Both caches begin anew."""
         await self._rest(number)
-        for cache in (self._cache, self._raw_cache):
+        for cache in self._caches:
             shutil.rmtree(cache, ignore_errors=True)
             cache.mkdir()
 
     async def _rest(self, _: int) -> None:
-        """Returns when all modules are compiled, which goes on behind an install and takes the cores."""
-        with anyio.fail_after(1800):
-            while not all(map(_is_sealed, (self._directory / "venvs").glob(f"*/{MARKER}"))):  # noqa: ASYNC110
-                await anyio.sleep(0.1)
+        for venv in self._site.venvs.iterdir():
+            if venv.is_symlink():
+                await settled(venv)
 
 
-def _is_sealed(marker: Path) -> bool:
-    return not marker.stat().st_mode & stat.S_IWUSR
+async def _in_environments(site: Site, work: Callable[[_Environments], Awaitable[Row]]) -> Row:
+    async with site.server() as bench:
+        return await work(_Environments(site, bench))
 
 
-def listing(call: Call, run: Run, rounds: int) -> Case:
+async def listing(site: Site) -> Row:
     """What a list of many environments with many packages costs, against a bare interpreter's start."""
+    crowded = site.beside("crowded")
+    if not crowded.venvs.exists():
+        fill(crowded.venvs, _LISTED)
+    async with crowded.server() as bench:
 
-    async def work(_: int) -> None:
-        await call("list_venvs")
+        async def work(_: int) -> None:
+            await bench.call("list_venvs")
 
-    async def floor(_: int) -> None:
-        run(sys.executable, "-I", "-c", "pass")
-
-    return Case(f"list {_LISTED}x{_LISTED_PACKAGES}", work, floor, rounds, warm_up=10, mark=_LISTED_MARK)
+        floor = plain(crowded, "pass", BARE)
+        return await measure(Case(work, floor, "`python -I -c pass`", site.rounds, 10, Mark(_LISTED_MARK)))
 
 
-def fill(base: Path) -> None:
-    """Put many environments at `base` that look as if they had been installed there."""
+def fill(base: Path, count: int) -> None:
+    """Put so many environments at `base` that look as if they had been installed there."""
     store = Store.open(base)
     interpreter = pythons.default()
     packages = [Package(f"package-{number}", "1.0", requested=True) for number in range(_LISTED_PACKAGES)]
-    for number in range(_LISTED):
+    for number in range(count):
         name = f"py-{number:020}"
         folder = store.path(name)
         (folder / "bin").mkdir(parents=True)
@@ -180,3 +158,16 @@ def fill(base: Path) -> None:
         (folder / MARKER).chmod(0o444)  # nothing is left to be compiled
         store.write_venv_record(f"env{number}", VenvRecord("", now()))
         store.switch(f"env{number}", name)
+
+
+_WITH_UV: Mapping[str, Callable[[_Environments], Awaitable[Row]]] = {
+    "create": _Environments.create,
+    "install numpy, cold": partial(_Environments.install, packages=["numpy"], cold=True),
+    "install numpy": partial(_Environments.install, packages=["numpy"]),
+    "install 5 large": partial(_Environments.install, packages=_LARGE),
+    "add 1 small": _Environments.add,
+}
+ROWS: Mapping[str, Callable[[Site], Awaitable[Row]]] = {
+    **{name: partial(_in_environments, work=work) for name, work in _WITH_UV.items()},
+    f"list {_LISTED}x{_LISTED_PACKAGES}": listing,
+}
