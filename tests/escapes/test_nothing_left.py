@@ -14,6 +14,7 @@ from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution import zygote
 from mcp_python_executor.execution.model import ExecutionResult, Interpreter, Status
 from mcp_python_executor.limits import MEBIBYTE, Limits
+from mcp_python_executor.process import proc
 from mcp_python_executor.sandbox.probe import Confinement
 from tests.bench import PROGRAMS, Bench, OpenBench
 from tests.escapes import apart
@@ -51,11 +52,11 @@ class Crowd:
         return "/" + self.told.partition("up /")[2].partition("\n")[0]
 
     def alive(self) -> dict[int, str]:
-        """Every process with a thread in the run's directory, and its name."""
+        """Every process with a thread in the run's directory that may still run a program, and its name."""
         found: dict[int, str] = {}
         for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
             with suppress(OSError):  # it has ended, or is another user's
-                if str((task / "cwd").readlink()) == self.directory:
+                if str((task / "cwd").readlink()) == self.directory and proc.parting_status(int(task.name)) is None:
                     found[int(task.parts[2])] = (task / "comm").read_text().strip()
         return found
 

@@ -1,6 +1,7 @@
 """A report is hostile input: a forger harms its own result, and nothing else."""
 
 import json
+import os
 from pathlib import Path
 
 import anyio
@@ -45,6 +46,8 @@ FORGED = {
     "a second sign of life": "report(ready=True)",
     "wrong types": "report(error=[], result={}, pictures='x', modules=1)",
     "wrong fields": "report(error={'type': 1, 'message': None, 'traceback': []})",
+    "an end": "report(status=0, cpu=1e300, peak=2**63)",
+    "an end that does not come": "report(status=3)",
     "another status": "report(status='killed', exitCode=9, signal='SIGKILL', files=['/etc/shadow'], stdout='forged')",
     "no pictures": "report(pictures=['AAAA', '!', '', 'x' * 1000], pictures_left_out=-1)",
     "too many pictures": "report(pictures=['iVBORw0KGgo='] * 21)",
@@ -186,3 +189,46 @@ os._exit(0)
 """
     result = await run(open_bench, code)
     assert len(render.execution(result).model_dump_json()) < MEBIBYTE
+
+
+# How a program goes on that told of its end, and whether it is waited for: what a child does ends with its parent.
+GOES_ON = {
+    "in its first thread": ("late()", True),
+    "when its first thread has ended": (
+        "import ctypes, threading\nthreading.Thread(target=late).start()\nctypes.CDLL(None).syscall(60, 0)",
+        True,
+    ),
+    "in a child": ("if os.fork() == 0: late()\nos._exit(0)", False),
+    "in an orphan": (
+        "if os.fork() == 0:\n    if os.fork() == 0: late()\n    os._exit(0)\nos.wait()\nos._exit(0)",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("how", GOES_ON)
+async def test_who_tells_of_an_end_and_goes_on_is_not_believed(open_bench: OpenBench, tmp_path: Path, how: str):
+    code, is_waited_for = GOES_ON[how]
+    late = """
+def late():
+    time.sleep(0.3)
+    open(os.environ["OUTPUT_PATH"] + "/late", "w").close()
+report(status=0)
+os.closerange(0, 10)
+"""
+    output = tmp_path / "out"
+    output.mkdir()
+    async with open_bench(output_path=output) as bench:
+        result = await bench.run(_PRELUDE + late + code)
+        there = (output / "late").exists()
+        await anyio.sleep(0.5)
+    assert there is is_waited_for
+    assert (output / "late").exists() is there
+    assert [file.path.name for file in result.files] == ["late"] * there
+
+
+async def test_what_a_forger_says_that_it_used_is_bounded(open_bench: OpenBench):
+    async with open_bench() as bench:
+        result = await bench.run(_PRELUDE + "report(status=0, cpu=1e300, peak=2**63)\nos._exit(0)")
+    assert result.cpu_seconds <= result.duration_seconds * (os.cpu_count() or 1)
+    assert result.peak_memory_bytes <= Limits().memory_bytes

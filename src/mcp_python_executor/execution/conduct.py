@@ -16,7 +16,7 @@ from mcp_python_executor.execution.model import ExecutionRequest, OutputListener
 from mcp_python_executor.execution.outputs import Output
 from mcp_python_executor.execution.report import Report
 from mcp_python_executor.execution.surroundings import Surroundings
-from mcp_python_executor.execution.worker import Worker
+from mcp_python_executor.execution.worker import Exit, Worker
 from mcp_python_executor.execution.zygote import Zygote
 from mcp_python_executor.limits import LimitHit
 from mcp_python_executor.process import buffers
@@ -69,6 +69,8 @@ class Conduct:
         self._tree = Tree(worker.pids, self._temporary, limits)
         self._disk, self._disks = Disk(worker.places, surroundings.output, self._tree, limits, disks), disks
         self._stop = anyio.Event()
+        # Whether all that the program had to say is here, though its streams have not ended.
+        self._complete = False
 
     @property
     def libraries(self) -> tuple[Path, ...]:
@@ -109,7 +111,9 @@ class Conduct:
                 self._disks.discard(self._disk)
             self._stop.set()
             self._ask_leaf()
-            tasks.cancel_scope.deadline = anyio.current_time() + _DRAIN_SECONDS
+            for output in (self.stdout, self.stderr):
+                output.drain()
+            tasks.cancel_scope.deadline = anyio.current_time() + (0 if self._complete else _DRAIN_SECONDS)
 
     def _ask_leaf(self) -> None:
         """Of a run that is over: what its cgroup, if it had one, says that the watch could not see."""
@@ -126,6 +130,12 @@ class Conduct:
             self.report = await self.worker.report()
         except EngineError as error:
             self.failure = error
+            return
+        told, seconds = self.report, time.perf_counter() - self.began
+        if told.status is not None:
+            cpu = min(told.cpu, seconds * (os.cpu_count() or 1))
+            exit_ = Exit(told.status << 8, cpu, min(told.peak, self.limits.memory_bytes))
+            self._complete = await self.worker.part(exit_)
 
     async def _watch(self, request: ExecutionRequest) -> None:
         """Ends the run at its deadline, or at the first bound that it is seen to hit."""

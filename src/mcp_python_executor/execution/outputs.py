@@ -33,6 +33,9 @@ class Output:
         self._screen = _Screen()
         self._whole = bytearray()
         self._spool: int | None = None
+        self._listener: Callable[[str], None] | None = None
+        self._overflow: Callable[[], None] | None = None
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.total = 0
         """How many bytes came."""
 
@@ -65,21 +68,30 @@ class Output:
 
     async def read(self, listener: Callable[[str], None] | None, overflow: Callable[[], None]) -> None:
         """Reads until every writer is gone; tells `listener` each piece as text, and `overflow` once past `kept`."""
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._listener, self._overflow = listener, overflow
         try:
             while piece := await self._next():
-                was_overflowed = self.overflowed
-                with suppress(OSError):  # on a full disk the file just ends early
-                    self._keep(piece)
-                self.total += len(piece)
-                self._shown.write(self._screen.take(piece))
-                if listener and not was_overflowed and (text := decoder.decode(piece)):
-                    listener(text)
-                if self.overflowed and not was_overflowed:
-                    overflow()
+                self._take(piece)
         finally:
             self._shown.write(self._screen.rest())
             self.close()
+
+    def drain(self) -> None:
+        """Reads what is there, beside `read`: all there is to come when no writer is left but the kernel."""
+        with suppress(BlockingIOError):
+            while self._descriptor >= 0 and (piece := os.read(self._descriptor, _CHUNK)):
+                self._take(piece)
+
+    def _take(self, piece: bytes) -> None:
+        was_overflowed = self.overflowed
+        with suppress(OSError):  # on a full disk the file just ends early
+            self._keep(piece)
+        self.total += len(piece)
+        self._shown.write(self._screen.take(piece))
+        if self._listener and not was_overflowed and (text := self._decoder.decode(piece)):
+            self._listener(text)
+        if self._overflow and self.overflowed and not was_overflowed:
+            self._overflow()
 
     async def _next(self) -> bytes:
         while True:

@@ -53,6 +53,7 @@ class _Sign(BaseModel):
 class Report(BaseModel):
     """Everything a worker sends beside the program's output. Pictures are base64; `modules` are top-level names.
 
+    `status` is what the worker exits with, `cpu` the seconds and `peak` the bytes that it used with its children.
     `stack` is there in the report's place where a program was stopped, as faulthandler writes it.
     """
 
@@ -61,6 +62,9 @@ class Report(BaseModel):
     pictures: Annotated[list[str], Field(max_length=20)] = []
     pictures_left_out: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     modules: Annotated[list[str], Field(max_length=200)] = []
+    status: Annotated[int, Field(ge=0, le=0xFF)] | None = None
+    cpu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    peak: Annotated[int, Field(ge=0, le=2**63)] = 0
     stack: _Text = ""
 
     @property

@@ -16,12 +16,17 @@ import anyio.to_thread
 from mcp_python_executor.execution import report, stacks
 from mcp_python_executor.execution.cgroups import Leaf
 from mcp_python_executor.execution.report import Report
+from mcp_python_executor.process import proc
 
 # A report carries up to 27 MiB of pictures; past this the channel is read no further, and what it said does not count.
 _REPORT_BYTES = 32 * 1024 * 1024
 _CHUNK = 262_144
 # A larger report is parsed in a thread: other calls are not to wait for it.
 _PARSED_AT_ONCE = 65_536
+
+
+# A run's first process and the worker.
+_PIDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,14 @@ class Exit:
         with suppress(ValueError):
             return signal.Signals(number).name
         return f"signal {number}"
+
+
+def _is_childless(pid: int) -> bool:
+    """Whether a process of one thread has no child; where the kernel does not tell, it may have one."""
+    try:
+        return not Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return False
 
 
 # Of a worker whose end nobody saw.
@@ -197,6 +210,26 @@ class Worker:
             data += piece
         return data
 
+    async def part(self, told: Exit) -> bool:
+        """Sets `ended` once nothing of the program runs any more, while the kernel still takes the run apart.
+
+        Gives whether it did, and `exit` is what was `told`. If not, the zygote tells of the end.
+        """
+        if not self._has_parted(told.status):
+            await anyio.wait_readable(self._open_channel())  # by its end
+            if not self._has_parted(told.status):
+                return False
+        self.exit = told
+        self.ended.set()
+        return True
+
+    def _has_parted(self, status: int) -> bool:
+        if len(self.pids) != _PIDS:  # a supervisor's worker is not told
+            return False
+        first, last = self.pids
+        # In this order: what the worker started is its own child, or its first process's once that one has ended.
+        return proc.parting_status(last) == status and _is_childless(last) and _is_childless(first)
+
     def tell_stack(self) -> None:
         """Has the worker report where its program is, in place of its report."""
         if self.pids and not self.ended.is_set():
@@ -207,12 +240,8 @@ class Worker:
         """Whether the run's first process, to which the kernel gives every orphan of the run, has no child.
 
         Once the worker has been waited for, that means that nothing of the program is left (see pid_namespaces(7)).
-        Where the kernel does not tell, it may not be.
         """
-        try:
-            return not Path(f"/proc/{self.pids[0]}/task/{self.pids[0]}/children").read_text()
-        except (OSError, IndexError):
-            return False
+        return bool(self.pids) and _is_childless(self.pids[0])
 
     def is_there(self) -> bool:
         """Whether the run's first process is, which ends last."""

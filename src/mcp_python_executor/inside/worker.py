@@ -235,8 +235,18 @@ def _run(request: dict[str, Any], order: dict[str, Any], reporter: _Reporter) ->
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the report is next: no handler of the program runs any more
     report.update(pictures=shown.pictures, pictures_left_out=shown.left_out)
     report["modules"] = _newest_modules(len(sys.modules) - before)
+    report.update(status=status, **_usage())
     reporter.send(report)
     return status
+
+
+def _usage() -> dict[str, float]:
+    """Seconds of processor time and bytes of memory at their most, of this process and the children it waited for."""
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return {
+        "cpu": sum(usage.ru_utime + usage.ru_stime for usage in both),
+        "peak": max(usage.ru_maxrss for usage in both) * 1024,
+    }
 
 
 def _newest_modules(count: int) -> list[str]:

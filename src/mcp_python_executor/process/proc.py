@@ -3,6 +3,9 @@
 import os
 import re
 
+# Of /proc/PID/stat, counted from behind the name; PF_EXITING of the kernel's sched.h.
+_FLAGS, _THREADS, _MEMORY, _STATUS = 6, 17, 20, 49
+_EXITING = 4
 _FIELD = re.compile(rb"^(\w+):\s+(\d+)", re.MULTILINE)
 
 
@@ -31,6 +34,18 @@ def threads(pid: int) -> list[str]:
         return os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - hundreds of names, of which no path is needed
     except OSError:
         return []
+
+
+def parting_status(pid: int) -> int | None:
+    """The wait status of a process that the kernel takes apart: no code of it runs any more. None of any other.
+
+    Its memory is gone, its other threads too, and its status stands (see the kernel's do_exit); where we may not know
+    that, it is 0.
+    """
+    stat = read(f"{pid}/stat").rpartition(b")")[2].split()
+    if len(stat) <= _STATUS or stat[_MEMORY] != b"0" or stat[_THREADS] != b"1" or not int(stat[_FLAGS]) & _EXITING:
+        return None
+    return int(stat[_STATUS])
 
 
 def children(pid: int, thread: int | str) -> list[int]:
