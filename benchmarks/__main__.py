@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 
-from benchmarks import calls, environments, load, memory, report
+from benchmarks import calls, environments, load, memory, report, stages
 from benchmarks.measure import Row
 from benchmarks.site import Site
 
@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--installs", type=int, default=8, help="rounds of an environment's change (default: 8)")
     made.add_argument("--executions", type=int, default=10_000, help="of the memory's growth (default: 10000)")
     made.add_argument("--directory", type=Path, help="work in it and keep it: the next run finds its environments")
+    made.add_argument("--stages", action="store_true", help="show where the time of print(1) goes, and no rows")
     made.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of docs/performance.md")
     return made
@@ -61,7 +62,11 @@ def run(arguments: list[str] | None = None) -> None:
     kept = nullcontext(str(options.directory)) if options.directory else tempfile.TemporaryDirectory("-benchmarks")
     with kept as directory:
         counts = {name: getattr(options, name) for name in ("rounds", "installs", "executions")}
-        rows = anyio.run(main, Site(Path(directory).resolve(), **counts), names)
+        site = Site(Path(directory).resolve(), **counts)
+        if options.stages:
+            print(*anyio.run(stages.profile, site).lines(), sep="\n")
+            return
+        rows = anyio.run(main, site, names)
     if options.json:
         options.json.write_text(json.dumps(report.as_json(rows, **counts), indent=2) + "\n")
     if options.markdown:

@@ -15,7 +15,7 @@ from mcp_types import CallToolResult
 
 from benchmarks.programs import PACKAGES
 
-# An environment without packages, and the one with those of the programs.
+# The default environment, without packages, and the one with those of the programs.
 BARE, FULL = "bare", "full"
 
 
@@ -59,7 +59,7 @@ class Site:
 
     def parameters(self, *command: str, **settings: str) -> StdioServerParameters:
         """A server run by the module and arguments `command`, ours by default."""
-        ours = {"VENVS_BASE_PATH": str(self.venvs), "LOG_LEVEL": "error"} | settings
+        ours = {"VENVS_BASE_PATH": str(self.venvs), "DEFAULT_VENV_NAME": BARE, "LOG_LEVEL": "error"} | settings
         args = ["-m", *(command or ("mcp_python_executor",))]
         return StdioServerParameters(command=sys.executable, args=args, env=os.environ | ours)
 
@@ -71,20 +71,13 @@ class Site:
 
     @asynccontextmanager
     async def server(self, *command: str, venv: str = BARE, **settings: str) -> AsyncGenerator[Bench]:
-        """A server over an environment `venv`, which is made where it is missing."""
+        """A server over an environment `venv`, BARE or FULL, which is made where it is missing."""
         async with self.client(*command, **settings) as bench:
-            await bench.call("list_packages")  # once the default environment is there
+            await bench.execute("pass")  # once the default environment is there
             if not (self.venvs / venv).exists():
-                await self._make(bench, venv)
+                await bench.call("install_packages", packages=[*PACKAGES], venvName=venv)
             await settled(self.venvs / venv)
             yield bench
-
-    @staticmethod
-    async def _make(bench: Bench, venv: str) -> None:
-        if venv == FULL:
-            await bench.call("install_packages", packages=[*PACKAGES], venvName=venv)
-        else:
-            await bench.call("create_venv", venvName=venv)
 
     def python(self, venv: str) -> Path:
         """The environment's own interpreter."""

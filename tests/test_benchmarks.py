@@ -1,6 +1,7 @@
 """The benchmark suite measures what it says, for as few rounds as there can be."""
 
 import json
+import re
 from pathlib import Path
 
 import anyio
@@ -10,6 +11,7 @@ import pytest
 from benchmarks import __main__ as benchmarks
 from benchmarks.load import at_once, longest
 from benchmarks.measure import Case, Mark, Spread, measure
+from benchmarks.stages import STAGES
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +33,16 @@ def test_one_command_measures_rows_against_their_floors_and_writes_them(
     for row in rows:
         assert sum(line.startswith(f"{row}  ") for line in told) == 1
         assert sum(line.startswith(f"| {row} |") for line in written) == 1
+
+
+@pytest.mark.usefixtures("walls")
+def test_the_stages_of_a_call_sum_to_the_whole_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    benchmarks.run(["--stages", "--rounds=1", f"--directory={tmp_path}"])
+    found = dict(re.findall(r"^\| (.+?) \| +(-?[0-9.]+) ms", capsys.readouterr().out, re.MULTILINE))
+    assert list(found)[: len(STAGES)] == list(STAGES.values())
+    times = [float(found[what]) for what in STAGES.values()]
+    assert min(times) >= 0
+    assert sum(times) == pytest.approx(float(found["the whole call"]), abs=0.01 * len(times))
 
 
 async def test_a_ratio_is_the_median_of_the_rounds_own_and_warm_up_does_not_count():
