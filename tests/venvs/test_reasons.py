@@ -96,3 +96,44 @@ def test_a_build_that_failed_is_told_with_the_compilers_own_error():
         "'psycopg2' has no wheel for this Python and platform, and building it from source failed: "
     )
     assert "fatal error: Python.h: No such file or directory; ask for another version" in reason
+
+
+def test_a_build_whose_linker_failed_is_told_with_what_it_lacks_and_how_that_is_called():
+    reason = reasons.build_reason(["other"], (_SAID / "failed_link.txt").read_text())
+    assert reason == (
+        "'linkerr' has no wheel for this Python and platform, and building it from source failed: /usr/bin/ld: cannot "
+        "find -lnosuchlib: No such file or directory; install the library that provides a shared library for nosuchlib "
+        "(e.g., libnosuchlib-dev) on this machine, or ask for another version of it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "is_telling"),
+    [
+        ("m.c:(.text+0x5): undefined reference to `answer'", True),
+        ("error[E0432]: unresolved import `pyo3`", True),
+        ("error: linker `cc` not found", True),
+        ("sh: 1: gcc: not found", True),
+        ("collect2: fatal error: cannot find 'ld'", True),
+        ("error: Command '['gcc', '-O3']' returned non-zero exit status 1.", False),
+        ("error: could find nothing", True),
+    ],
+)
+def test_of_a_tool_chain_what_tells_the_cause_is_told(line: str, is_telling: bool):
+    said = (
+        f"error: Failed to build `slow==1.0`\n\n   [stderr]\n   {line}\n   make: stopped\n   subprocess.Error: make\n"
+    )
+    reason = reasons.build_reason(["slow"], said)
+    assert (f"failed: {line};" in reason) is is_telling
+    assert ("failed: subprocess.Error: make;" in reason) is not is_telling
+
+
+def test_a_build_that_cmake_refused_is_told_with_the_line_that_says_why():
+    reason = reasons.build_reason(["other"], (_SAID / "failed_cmake.txt").read_text())
+    assert "CMakeLists.txt:3 (find_package): Could not find a package configuration file provided by" in reason
+    assert "CalledProcessError" not in reason
+
+
+def test_what_a_build_needs_and_nobody_has_is_told_with_the_package_that_needs_it():
+    reason = reasons.build_reason(["other"], (_SAID / "unknown_backend.txt").read_text())
+    assert reason.startswith("building 'nobackend' from source needs more: package 'nosuchbackend' does not exist on")

@@ -9,7 +9,14 @@ from mcp_python_executor.venvs.project import PROJECT_NAME
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 _CONCLUSION = re.compile(r",? (?:and |so )*we can conclude that .*?(?=\.? And because |$)", re.IGNORECASE)
 _USER_INFO = re.compile(r"(?<=://)[^/\s@]*@")
-_COMPILER = re.compile(r"fatal error: |: error: |: not found$|: command not found")
+# What compilers, linkers, cargo, CMake and Meson say; not what merely tells that one of them failed.
+_COMPILER = re.compile(
+    r"fatal error: |: error: |: undefined reference to |: cannot find -l|: ERROR: |: not found$|: command not found"
+    r"|^error(?:\[E[0-9]+\])?: (?!Failed to |[Cc]ommand )|^CMake Error"
+)
+# uv knows what some of it means: which library or header is missing, and what a system calls it.
+_TO_INSTALL = re.compile(r"need to install (.*) for `[^`@]*@[^`]*`( \(e\.g\., [^)]*\))?")
+_TO_BUILD = "Failed to resolve requirements from `build-system.requires`"
 _EXCEPTION = re.compile(r"(?:[a-z_]\w*\.)*[A-Z]\w*: .+")
 # Whether the way to the index was never open, or closed while something came.
 _UNREACHED = re.compile(
@@ -39,22 +46,35 @@ def reason(stderr: str) -> str:
 def build_reason(names: Sequence[str], stderr: str) -> str:
     """One line for a person: why building one of `names` from source failed, in the compiler's last words."""
     text = _plain(stderr)
-    if line := _disk(text) or _network(text) or _access(text) or _resolution(text):
-        return line
-    failed = re.search(rf"Failed to build `{_NAME}(?:==[^`]*)?`", text)
+    failed = re.search(rf"(?:build|download) `{_NAME}(?:==[^`]*)?`", text)
     name = failed.group(1) if failed else names[0]
-    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("hint:")]
-    # A compiler's first error is the one that matters, of exceptions the last.
-    telling = [line for line in lines if _COMPILER.search(line)][:1] or [
-        line for line in lines if _EXCEPTION.fullmatch(line)
-    ]
-    last = (telling or lines or ["no reason given"])[-1]
-    meant = _either(stands_in_for(name))
-    way_out = f"did you mean {meant}?" if meant else f"ask for another version of it, or {_ANOTHER_PYTHON}"
+    if line := _disk(text) or _network(text) or _access(text):
+        return line
+    if line := _resolution(text):
+        return f"building {name!r} from source needs more: {line}" if _TO_BUILD in text else line
     return (
-        f"{name!r} has no wheel for this Python and platform, and building it from source failed: {_cut(last)}; "
-        f"{way_out}"
+        f"{name!r} has no wheel for this Python and platform, and building it from source failed: "
+        f"{_cut(_telling(text))}; {_way_out_of_build(name, text)}"
     )
+
+
+def _telling(text: str) -> str:
+    """A compiler's first error is the one that matters, of exceptions the last."""
+    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("hint:")]
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if _COMPILER.search(line):
+            return f"{line} {following}" if line.startswith("CMake") else line
+    exceptions = [line for line in lines if _EXCEPTION.fullmatch(line)]
+    return (exceptions or lines or ["no reason given"])[-1]
+
+
+def _way_out_of_build(name: str, text: str) -> str:
+    if meant := _either(stands_in_for(name)):
+        return f"did you mean {meant}?"
+    if missing := _TO_INSTALL.search(text):
+        system = "".join(filter(None, missing.groups())).replace("`", "")
+        return f"install {system} on this machine, or ask for another version of it"
+    return f"ask for another version of it, or {_ANOTHER_PYTHON}"
 
 
 def download_reason(stderr: str) -> str:
