@@ -6,6 +6,7 @@ import platform
 import pty
 import re
 import subprocess
+import venv as standard
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,25 @@ def test_an_environment_is_made_described_and_deleted(command: Command, made: st
     assert "venv 'terminal' does not exist" in again.stderr
 
 
+def test_a_description_stays_in_its_line_and_does_nothing_to_the_terminal(command: Command, made: str):
+    command("venv", "describe", made, "one\ntwo\tthree \x1b[31mred\x9b0m")
+    lines = command("venv", "list").stdout.splitlines()
+    assert [line for line in lines if re.match("terminal .* ready +one two three \ufffd\\[31mred\ufffd0m$", line)]
+    refused = command("venv", "create", "\x1b[2J\nup").stderr
+    assert len(refused.splitlines()) == 1
+    assert "\x1b" not in refused
+
+
+def test_an_older_servers_environment_whose_name_looks_like_an_option_is_named_after_two_dashes(
+    command: Command, environment: dict[str, str]
+):
+    standard.create(Path(environment["VENVS_BASE_PATH"], "-old"), symlinks=True)
+    told = command("venv", "packages", "-old")
+    assert told.returncode == 64
+    assert "NAME VERSION REQUESTED" in " ".join(command("venv", "packages", "--", "-old").stdout.split())
+    assert command("venv", "delete", "--", "-old").stdout == "deleted -old\n"
+
+
 def test_packages_come_and_go_and_come_back(command: Command, made: str):
     installed = command("venv", "install", made, "six", "iniconfig>=2")
     assert [line.split()[:2] for line in installed.stdout.splitlines()] == [["+", "iniconfig"], ["+", "six"]]
@@ -55,7 +75,9 @@ def test_packages_come_and_go_and_come_back(command: Command, made: str):
     ]
     removed = json.loads(command("venv", "uninstall", made, "six", "--json").stdout)
     assert [one["name"] for one in removed["removed"]] == ["six"]
-    assert command("venv", "rollback", made).stdout.startswith("+ six ")
+    assert command("venv", "rollback", made).stdout.startswith("rolled back terminal\n+ six ")
+    command("venv", "install", made, "toml; python_version < '3'")
+    assert command("venv", "rollback", made).stdout == "rolled back terminal\nno package is another\n"
     assert command("run", "--venv", made, "-c", "import six").returncode == 0
 
 
@@ -64,7 +86,9 @@ def test_an_environment_whose_files_are_gone_is_repaired(command: Command, envir
     marker = Path(environment["VENVS_BASE_PATH"], made, "bin", "python")
     marker.parent.chmod(0o755)
     marker.unlink()
-    assert "broken" in command("venv", "list").stdout
+    listed = command("venv", "list").stdout.splitlines()
+    assert [line for line in listed if re.match(r"terminal .* broken +for the tests$", line)]
+    assert listed[-1].startswith("terminal is broken: its files are gone; repair it in a terminal with ")
     repaired = command("venv", "repair", made)
     assert repaired.returncode == 0, repaired.stderr
     assert repaired.stdout.startswith("repaired terminal: Python ")

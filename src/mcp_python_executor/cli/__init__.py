@@ -113,7 +113,7 @@ def _define_venv(venv: _Parser) -> None:
         action.set_defaults(command=_venv, operation=operation)
         action.add_argument("--json", action="store_true", help="as JSON, the object that the tool gives")
         if arguments:
-            action.add_argument("name", metavar="NAME", help="the environment")
+            action.add_argument("name", metavar="NAME", help="the environment; after --, where it begins with -")
         _add_settings(action)
         return action
 

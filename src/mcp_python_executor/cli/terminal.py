@@ -45,7 +45,12 @@ def _first(group: BaseExceptionGroup[ExecutorError]) -> ExecutorError:
 def note(line: str) -> None:
     """Tells the person something, on standard error, whoever reads that."""
     with suppress(OSError):
-        print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True)
+        print(f"{PROGRAM}: {harmless(line)}", file=sys.stderr, flush=True)
+
+
+def harmless(text: str) -> str:
+    """`text` as one line that does nothing to a terminal: a model or a package wrote it, and may have meant to."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
 
 
 def say(text: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 
 from mcp_python_executor.cli.bar import open_bar
-from mcp_python_executor.cli.terminal import open_terminal, say
+from mcp_python_executor.cli.terminal import harmless, open_terminal, say
 from mcp_python_executor.errors import InvalidArgument, shown
 from mcp_python_executor.sandbox.probe import probe
 from mcp_python_executor.server.outputs import (
@@ -115,7 +115,8 @@ def rollback(options: argparse.Namespace) -> int:
     """Returns to what an environment was before its last change."""
 
     async def ask(venvs: Venvs, listener: Listener) -> _Answer:
-        return _changes(await venvs.rollback(options.name, listener=listener))
+        words, value = _changes(await venvs.rollback(options.name, listener=listener), nothing="no package is another")
+        return f"rolled back {options.name}\n{words}", value
 
     return _change(options, ask)
 
@@ -161,27 +162,31 @@ def _one(done: str, venv: Venv) -> _Answer:
     return words, OneVenvOutput(venv=VenvOutput.of(venv))
 
 
-def _changes(report: PackageReport) -> _Answer:
+def _changes(report: PackageReport, *, nothing: str = "nothing to do: all is as asked already") -> _Answer:
     lines = [f"created {report.venv_name}"] if report.created else []
     lines += [f"+ {one.name} {one.version}" for one in report.added]
     lines += [f"~ {one.name} {one.previous_version} -> {one.version}" for one in report.changed]
     lines += [f"- {one.name} {one.version}" for one in report.removed]
-    return "\n".join(lines) or f"nothing to do: {report.venv_name} is as asked already", PackageReportOutput.of(report)
+    return "\n".join(map(harmless, lines)) or nothing, PackageReportOutput.of(report)
 
 
 def _table(venvs: Iterable[Venv]) -> str:
-    rows = [("NAME", "PYTHON", "PACKAGES", "LAST USED", "STATUS", "DESCRIPTION")]
-    return _columns([*rows, *map(_row, venvs)])
+    found = list(venvs)
+    rows = [("NAME", "PYTHON", "PACKAGES", "LAST USED", "STATUS", "DESCRIPTION"), *map(_row, found)]
+    problems = [
+        harmless(f"{venv.name} is broken: {venv.problem}") for venv in found if venv.status is VenvStatus.BROKEN
+    ]
+    return "\n".join([_columns(rows), *problems])
 
 
 def _row(venv: Venv) -> tuple[str, ...]:
     name = f"{venv.name} (default)" if venv.is_default else venv.name
     used = f"{venv.last_used_at.astimezone():%Y-%m-%dT%H:%M}" if venv.last_used_at else "never"
-    status = str(venv.status) if venv.status is VenvStatus.READY else f"{venv.status}: {venv.problem}"
-    return name, venv.python_version, str(venv.package_count), used, status, venv.description
+    return name, venv.python_version, str(venv.package_count), used, str(venv.status), venv.description
 
 
-def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+def _columns(cells: Sequence[Sequence[str]]) -> str:
+    rows = [[harmless(cell) for cell in row] for row in cells]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
