@@ -63,6 +63,16 @@ async def test_what_is_told_arrives_whole_and_in_order_with_growing_numbers():
     assert values == sorted(set(values))
 
 
+async def test_stages_that_come_at_once_are_told_apart():
+    client = Client()
+    with anyio.fail_after(10):
+        async with progress(client.context, between="; ") as tell:
+            assert tell is not None
+            tell("prepared 1 package in 3ms")
+            tell("switching")
+    assert [message for _, message in client.told] == ["prepared 1 package in 3ms; switching"]
+
+
 async def test_the_last_words_have_a_greater_number_however_soon_they_follow():
     client = Client()
     async with progress(client.context) as tell:

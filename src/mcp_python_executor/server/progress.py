@@ -21,9 +21,10 @@ _LAST_WORDS_SECONDS = 0.5
 
 
 class _Backlog:
-    """What is still to be told, bounded: the oldest goes first."""
+    """What is still to be told, bounded: the oldest goes first. What is told at once has `between` in between."""
 
-    def __init__(self) -> None:
+    def __init__(self, between: str) -> None:
+        self._between = between
         self._pieces: deque[str] = deque()
         self._characters = 0
         self._dropped = 0
@@ -47,7 +48,7 @@ class _Backlog:
 
     def take(self) -> str:
         """All that is to be told, which then is told."""
-        text = "".join(self._pieces)
+        text = self._between.join(self._pieces)
         if self._dropped:
             text = f"[{self._dropped} characters left out]\n{text}"
         self._pieces.clear()
@@ -63,15 +64,18 @@ class _Backlog:
 
 
 @asynccontextmanager
-async def progress(context: Context[Any, Any] | None) -> AsyncGenerator[Callable[[str], None] | None]:
+async def progress(
+    context: Context[Any, Any] | None, *, between: str = ""
+) -> AsyncGenerator[Callable[[str], None] | None]:
     """What takes each piece of news and tells it to the client, in order; None when the client did not ask.
 
-    Taking never waits for the client: whoever drains a program's output may call it.
+    Several that come at once are told in one, with `between` in between. Taking never waits for the client: whoever
+    drains a program's output may call it.
     """
     if context is None or "progress_token" not in (context.request_context.meta or {}):
         yield None
         return
-    backlog = _Backlog()
+    backlog = _Backlog(between)
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_Teller(context, backlog).run)

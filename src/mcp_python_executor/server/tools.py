@@ -80,15 +80,18 @@ async def _read_output(service: Service, asked: take.ReadOutput, _call: Call) ->
 
 # Packages
 
+# Between the stages of an operation, where several are told at once.
+_STAGES_APART = "; "
+
 
 async def _install_packages(service: Service, asked: take.InstallPackages, call: Call) -> CallToolResult:
-    async with progress(call) as tell:
+    async with progress(call, between=_STAGES_APART) as tell:
         report = await service.venvs.install(_chosen(service, asked.venv_name), asked.packages, listener=tell)
     return render.package_report(report)
 
 
 async def _uninstall_packages(service: Service, asked: take.UninstallPackages, call: Call) -> CallToolResult:
-    async with progress(call) as tell:
+    async with progress(call, between=_STAGES_APART) as tell:
         report = await service.venvs.uninstall(_chosen(service, asked.venv_name), asked.packages, listener=tell)
     return render.package_report(report)
 
@@ -111,7 +114,7 @@ async def _list_venvs(service: Service, _asked: take.NoArguments, _call: Call) -
 
 
 async def _create_venv(service: Service, asked: take.CreateVenv, call: Call) -> CallToolResult:
-    async with progress(call) as tell:
+    async with progress(call, between=_STAGES_APART) as tell:
         venv = await service.venvs.create(
             asked.venv_name, description=asked.description, python_version=asked.python_version, listener=tell
         )
