@@ -3,27 +3,42 @@
 import argparse
 import json
 import tempfile
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import cast
 
 import anyio
+from mcp import MCPError
 
-from benchmarks import calls, environments, load, memory, report, stages
+from benchmarks import calls, environments, load, memory, report, rivals, stages
 from benchmarks.measure import Row
-from benchmarks.site import Site
+from benchmarks.site import Failed, Site
 
-ROWS = {**calls.ROWS, **load.ROWS, **environments.ROWS, **memory.ROWS}
+Rows = Mapping[str, Callable[[Site], Awaitable[Row]]]
+
+ROWS: Rows = {**calls.ROWS, **load.ROWS, **environments.ROWS, **memory.ROWS}
 
 
-async def main(site: Site, names: list[str]) -> dict[str, Row]:
+async def main(site: Site, rows: Rows) -> dict[str, Row]:
     """Measures each row and prints it as it is known."""
-    rows: dict[str, Row] = {}
+    measured: dict[str, Row] = {}
     print(report.HEADER)
-    for name in names:
-        rows[name] = await ROWS[name](site)
-        print(report.line(name, rows[name]), flush=True)
-    return rows
+    for name, measure in rows.items():
+        try:
+            measured[name] = await measure(site)
+            print(report.line(name, measured[name]), flush=True)
+        except* (Failed, MCPError, OSError) as failures:
+            print(f"{name:24} {', '.join(map(str, _leaves(failures)))}", flush=True)
+    return measured
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return [leaf for part in group.exceptions for leaf in _leaves(part)]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,41 +51,58 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--executions", type=int, default=10_000, help="of the memory's growth (default: 10000)")
     made.add_argument("--directory", type=Path, help="work in it and keep it: the next run finds its environments")
     made.add_argument("--stages", action="store_true", help="show where the time of print(1) goes, and no rows")
+    made.add_argument("--rival", metavar="NAME=COMMAND", action="append", default=[], help="measure another server too")
+    made.add_argument(
+        "--adapter",
+        metavar="NAME=TOOL ARGUMENTS",
+        action="append",
+        default=[],
+        help="the rival's tool that runs code, and its arguments as JSON in which $CODE stands for the code",
+    )
     made.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of docs/performance.md")
     return made
 
 
-def chosen(patterns: list[str] | None) -> list[str]:
+def chosen(rows: Rows, patterns: list[str] | None) -> Rows:
     """The rows that the patterns name, all without any; one that names none ends the program."""
-    names = [name for name in ROWS if patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)]
     for pattern in patterns or ():
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise SystemExit(f"there is no row {pattern!r}; there are {', '.join(ROWS)}")
-    return names
+        if not any(fnmatchcase(name, pattern) for name in rows):
+            raise SystemExit(f"there is no row {pattern!r}; there are {', '.join(rows)}")
+    named = patterns or ["*"]
+    return {name: row for name, row in rows.items() if any(fnmatchcase(name, pattern) for pattern in named)}
 
 
 def run(arguments: list[str] | None = None) -> None:
     """Runs what the command line asks for."""
     options = parser().parse_args(arguments)
-    names = chosen(options.only)
+    rows = chosen({**ROWS, **rivals.rows(rivals.parse(options.rival, options.adapter))}, options.only)
     if options.list:
-        print("\n".join(names))
+        print(*rows, sep="\n")
         return
-    if options.directory:
-        options.directory.mkdir(parents=True, exist_ok=True)
-    kept = nullcontext(str(options.directory)) if options.directory else tempfile.TemporaryDirectory("-benchmarks")
-    with kept as directory:
+    with _directory(options.directory) as directory:
         counts = {name: getattr(options, name) for name in ("rounds", "installs", "executions")}
-        site = Site(Path(directory).resolve(), **counts)
+        site = Site(directory, **counts)
         if options.stages:
             print(*anyio.run(stages.profile, site).lines(), sep="\n")
             return
-        rows = anyio.run(main, site, names)
+        measured = anyio.run(main, site, rows)
     if options.json:
-        options.json.write_text(json.dumps(report.as_json(rows, **counts), indent=2) + "\n")
+        options.json.write_text(json.dumps(report.as_json(measured, **counts), indent=2) + "\n")
     if options.markdown:
-        options.markdown.write_text(report.markdown(rows))
+        options.markdown.write_text(report.markdown(measured))
+    if failed := rows.keys() - measured.keys():
+        raise SystemExit(f"rows that failed: {', '.join(failed)}")
+
+
+@contextmanager
+def _directory(kept: Path | None) -> Generator[Path]:
+    if kept is None:
+        with tempfile.TemporaryDirectory("-benchmarks") as name:
+            yield Path(name)
+    else:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept.resolve()
 
 
 if __name__ == "__main__":

@@ -42,8 +42,8 @@ def plain(site: Site, code: str, venv: str, times: int = 1) -> Step:
 
 async def program(site: Site, *, code: str, venv: str, mark: float, times: int = 1) -> Row:
     """A program by the tool, against the environment's own interpreter."""
-    async with site.server(venv=venv) as bench:
-        await bench.warm(code, venv)
+    async with site.measured(venv) as bench:
+        await site.warm(bench, code, venv)
         work, floor = running(bench, code, venv, times), plain(site, code, venv, times)
         rest = _PAUSE_SECONDS if times == 1 else _REFILL_SECONDS
         rounds = site.rounds if times == 1 else max(1, site.rounds // 2)
@@ -77,7 +77,7 @@ async def results(site: Site) -> Row:
 async def figure(site: Site) -> Row:
     """A figure that is left open and comes back as a picture, against one that the program saves."""
     async with site.server(venv=FULL) as bench:
-        await bench.warm(programs.FIGURE, FULL)
+        await site.warm(bench, programs.FIGURE, FULL)
         work, floor = (running(bench, code, FULL) for code in (programs.FIGURE, programs.SAVED_FIGURE))
         floor_is = "a call whose program saves it"
         return await measure(Case(work, floor, floor_is, site.rounds, _warm_up(site), Mark(1.3), rest=_REFILL_SECONDS))

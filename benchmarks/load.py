@@ -43,8 +43,8 @@ def _rounds(site: Site) -> int:
 
 async def sustained(site: Site, *, code: str, venv: str, mark: float) -> Row:
     """A program's rate with as many callers as keep both cores busy, against a loop of the smallest plain process."""
-    async with site.server(venv=venv) as bench:
-        await bench.warm(code, venv)
+    async with site.measured(venv) as bench:
+        await site.warm(bench, code, venv)
         work = at_once(running(bench, code, venv), WIDE, _CALLS)
         floor = plain(site, programs.PRINT, venv, _PLAIN_RUNS)
         floor_is = '`python -I -c "print(1)"` in a loop'
@@ -54,7 +54,7 @@ async def sustained(site: Site, *, code: str, venv: str, mark: float) -> Row:
 
 async def sleeps(site: Site) -> Row:
     """As many programs at once as may run, all of which wait, against one of them."""
-    async with site.server(MAX_CONCURRENT_EXECUTIONS=str(_SLEEPS)) as bench:
+    async with site.measured(MAX_CONCURRENT_EXECUTIONS=str(_SLEEPS)) as bench:
         one = running(bench, programs.SLEEP, BARE)
         case = Case(at_once(one, _SLEEPS, _SLEEPS), one, "one of them", _rounds(site), 1, Mark(1.4), rest=0.5)
         return await measure(case)
@@ -105,7 +105,7 @@ async def starting(site: Site) -> Row:
 
     async def work(_: int) -> float:
         began = time.perf_counter()
-        async with site.client() as bench:
+        async with site.started() as bench:
             await bench.client.list_tools()
             return time.perf_counter() - began
 

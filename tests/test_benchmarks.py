@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import anyio
@@ -9,6 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from benchmarks import __main__ as benchmarks
+from benchmarks import empty_server, rivals
 from benchmarks.load import at_once, longest
 from benchmarks.measure import Case, Mark, Spread, measure
 from benchmarks.stages import STAGES
@@ -21,10 +23,13 @@ def test_one_command_measures_rows_against_their_floors_and_writes_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     table, figures = tmp_path / "table.md", tmp_path / "figures.json"
-    rows = ["print(1)", "empty SDK call"]
-    benchmarks.run(
-        [*(f"--only={row}" for row in rows), "--rounds=1", f"--markdown={table}", f"--json={figures}"],
-    )
+    rows = ["print(1)", "rival: print(1)"]
+    command = f"{sys.executable} {empty_server.__file__}"  # its one tool answers 1, whatever the program
+    rival = [f"--rival=rival={command}", "--adapter=rival=nothing {}"]
+    written = [f"--markdown={table}", f"--json={figures}"]
+    other = [f"--rival=other={command}", "--adapter=other=missing {}"]
+    with pytest.raises(SystemExit, match="rows that failed: other: print"):
+        benchmarks.run(["--only=print(1)", "--only=*: print(1)", *rival, *other, *written, "--rounds=1"])
     found = json.loads(figures.read_text())["rows"]
     assert list(found) == rows
     for row in found.values():
@@ -80,7 +85,19 @@ def test_the_longest_delay_of_a_window_is_found(tmp_path: Path):
     assert longest(tmp_path / "late", 1.5, 3.0) == 0.3
 
 
+def test_an_adapter_says_where_the_program_goes():
+    (rival,) = rivals.parse(["one=run --fast 'a b'"], ['one=execute {"source": "$CODE", "mode": "new", "n": 1}'])
+    assert (rival.name, rival.command, rival.adapter.tool) == ("one", ("run", "--fast", "a b"), "execute")
+    assert rival.adapter.call("print(1)", "full") == {"source": "print(1)", "mode": "new", "n": 1}
+    with pytest.raises(SystemExit, match="--rival 'two' has no --adapter"):
+        rivals.parse(["two=run"], ["one=execute {}"])
+
+
 def test_a_row_that_does_not_exist_is_refused():
-    assert benchmarks.chosen(["print(1)*"]) == ["print(1)", "print(1) back to back", "print(1), 8 wide"]
+    assert list(benchmarks.chosen(benchmarks.ROWS, ["print(1)*"])) == [
+        "print(1)",
+        "print(1) back to back",
+        "print(1), 8 wide",
+    ]
     with pytest.raises(SystemExit, match="there is no row 'fast'; there are print"):
-        benchmarks.chosen(["fast"])
+        benchmarks.chosen(benchmarks.ROWS, ["fast"])
