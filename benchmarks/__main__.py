@@ -13,6 +13,7 @@ import anyio
 from mcp import MCPError
 
 from benchmarks import calls, environments, load, memory, report, rivals, stages
+from benchmarks.curves import draw
 from benchmarks.measure import Row
 from benchmarks.site import Failed, Site
 
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="the rival's tool that runs code, and its arguments as JSON in which $CODE stands for the code",
     )
+    made.add_argument("--charts", type=Path, metavar="FOLDER", help="draw how cost grows, as SVG")
     made.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of docs/performance.md")
     return made
@@ -87,8 +89,9 @@ def run(arguments: list[str] | None = None) -> None:
             print(*anyio.run(stages.profile, site).lines(), sep="\n")
             return
         measured = anyio.run(main, site, rows)
+        curves = anyio.run(draw, site, options.charts.resolve()) if options.charts else {}
     if options.json:
-        options.json.write_text(json.dumps(report.as_json(measured, **counts), indent=2) + "\n")
+        options.json.write_text(json.dumps(report.as_json(measured, curves, **counts), indent=2) + "\n")
     if options.markdown:
         options.markdown.write_text(report.markdown(measured))
     if failed := rows.keys() - measured.keys():

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from benchmarks.curves import Curve
 from benchmarks.measure import Mark, Row, Spread
 
 HEADER = f"{'':24} {'median':>10} {'quartiles':>16} {'floor':>10} {'ratio':>7} {'quartiles':>13} {'mark':>8}"
@@ -41,7 +42,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def as_json(rows: Mapping[str, Row], **more: Any) -> dict[str, Any]:
+def as_json(rows: Mapping[str, Row], curves: Mapping[str, Curve], **more: Any) -> dict[str, Any]:
     """Everything that was measured, and on what."""
     machine = {
         "cores": os.cpu_count(),
@@ -49,11 +50,9 @@ def as_json(rows: Mapping[str, Row], **more: Any) -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
-    return {
-        "machine": machine,
-        **more,
-        "rows": {name: asdict(row) | {"kept": row.is_kept} for name, row in rows.items()},
-    }
+    measured = {name: asdict(row) | {"kept": row.is_kept} for name, row in rows.items()}
+    drawn = {name: asdict(curve) for name, curve in curves.items()}
+    return {"machine": machine, **more, "rows": measured, "curves": drawn}
 
 
 def _value(value: float, unit: str) -> str:

@@ -116,10 +116,11 @@ class Site:
     @asynccontextmanager
     async def measured(self, venv: str = BARE, **settings: str) -> AsyncGenerator[Bench]:
         """The server that is measured: ours, or a rival beside the environment that its floor runs in."""
-        async with self.server(venv=venv, **settings) as bench:
-            if self._rival is None:
-                yield bench
-                return
+        if self._rival is None or not (self.venvs / venv).exists():
+            async with self.server(venv=venv, **settings) as bench:
+                if self._rival is None:
+                    yield bench
+                    return
         async with self.started() as bench:
             yield bench
 
