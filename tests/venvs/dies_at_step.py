@@ -1,25 +1,30 @@
 """A server that does one operation and is killed at its n-th step: before a file below the base path is made, renamed
 or removed, or a process started. With a step of -1 it lives. Prints `begin`, then how many steps there were.
 
-Arguments: base path, operation, step, the bubblewrap to use or nothing, the version of Python to download.
+Arguments: base path, operation, step, the bubblewrap to use or nothing, the version of Python to download, and whether
+to `kill` the server or to `cancel` the operation, after which the server goes on.
 """
 
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio
+import anyio.from_thread
 
 from mcp_python_executor.sandbox import bubblewrap
 from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.venvs.model import VenvStatus
 from mcp_python_executor.venvs.operations import Venvs, open_venvs
 
 _EVENTS = frozenset(
     ["open", "os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "subprocess.Popen"]
 )
 _BASE, _OPERATION, _STEP, _WALLS = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+_IS_CANCELLED = sys.argv[6] == "cancel"
 
 
 class _Steps:
@@ -27,13 +32,22 @@ class _Steps:
 
     count = 0
     counting = False
+    cancel: Callable[[], None] = staticmethod(lambda: None)
 
     def audit(self, event: str, arguments: tuple[object, ...]) -> None:
         if not self.counting or event not in _EVENTS or not self._changes(event, arguments):
             return
         if self.count == _STEP:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._end()
         self.count += 1
+
+    def _end(self) -> None:
+        if not _IS_CANCELLED:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if threading.current_thread() is threading.main_thread():
+            self.cancel()
+        else:
+            anyio.from_thread.run_sync(self.cancel)
 
     def _changes(self, event: str, arguments: tuple[object, ...]) -> bool:
         if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & (os.O_CREAT | os.O_WRONLY)):
@@ -66,8 +80,13 @@ async def _main(steps: _Steps) -> None:
         sys.stdout.write("begin\n")
         sys.stdout.flush()
         steps.counting = True
-        await _operate(venvs)
+        with anyio.CancelScope() as scope:
+            steps.cancel = scope.cancel
+            await _operate(venvs)
         steps.counting = False
+        if scope.cancelled_caught:  # nothing is held any more: the same server goes on
+            assert not any(venv.status is VenvStatus.BUSY for venv in await venvs.list())
+            await venvs.tidy()
 
 
 if __name__ == "__main__":

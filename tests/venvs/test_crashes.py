@@ -120,12 +120,13 @@ class _Pristine:
             remove_tree(self.base)
         shutil.copytree(self._kept, self.base, symlinks=True, copy_function=os.link)
 
-    def command(self, operation: str, step: int) -> list[str]:
-        return [sys.executable, str(_PROGRAM), str(self.base), operation, str(step), BUBBLEWRAP or "", self._version]
+    def command(self, operation: str, step: int, end: str = "kill") -> list[str]:
+        walls = BUBBLEWRAP or ""
+        return [sys.executable, str(_PROGRAM), str(self.base), operation, str(step), walls, self._version, end]
 
-    def run(self, operation: str, step: int) -> tuple[int, int]:
-        """Exit status, and how many steps there were, of a server that does `operation` and dies at `step`."""
-        command = self.command(operation, step)
+    def run(self, operation: str, step: int, end: str = "kill") -> tuple[int, int]:
+        """Exit status, and how many steps there were, of a server that does `operation`, which ends so at `step`."""
+        command = self.command(operation, step, end)
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=self._environment)
         assert done.returncode in (0, -signal.SIGKILL), done.stderr
         return done.returncode, int(done.stdout.removeprefix("begin\n") or 0)
@@ -177,6 +178,18 @@ async def test_a_kill_at_any_step_leaves_the_old_or_the_new(
     # What goes on behind an operation is not the same each time: the last steps may not be reached.
     assert -signal.SIGKILL in statuses
     record_property("kills", statuses.count(-signal.SIGKILL))
+
+
+@pytest.mark.parametrize("name", ["create", "install", "uninstall", "rollback", "repair without files", "adopt"])
+async def test_a_cancellation_at_any_step_leaves_the_old_or_the_new_to_the_server_that_goes_on(
+    opened: Open, base: Path, name: str, sample: Callable[[list[int], int], list[int]]
+):
+    case = _CASES[name]
+    pristine = await _prepared(opened, base, case.prepare)
+    for step in sample(list(pristine.steps(case.operation)), 1):
+        await anyio.to_thread.run_sync(pristine.lay)
+        await anyio.to_thread.run_sync(pristine.run, case.operation, step, "cancel")
+        await _check(opened, base, case.allowed)
 
 
 async def test_a_kill_at_any_step_of_a_download_leaves_a_whole_interpreter_or_none(
