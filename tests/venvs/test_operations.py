@@ -8,6 +8,7 @@ import pytest
 
 from mcp_python_executor.errors import InvalidArgument, PackageError, StoreError
 from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.venvs.locks import locked
 from mcp_python_executor.venvs.model import Change, VenvStatus
 from mcp_python_executor.venvs.operations import Venvs, open_venvs
 from mcp_python_executor.venvs.uv import Confine
@@ -234,6 +235,16 @@ async def test_the_default_environment_is_deleted_only_when_that_is_confirmed(ve
     assert await venvs.names() == []
 
 
+async def test_one_that_is_gone_is_told_as_deleted_though_its_record_can_not_be_removed(venvs: Venvs, base: Path):
+    await venvs.create("lab")
+    record = base / ".store" / "venvs" / "lab.json"
+    record.unlink()
+    record.mkdir()
+    assert await venvs.delete("lab")
+    assert await venvs.names() == []
+    record.rmdir()
+
+
 async def test_what_runs_keeps_its_environment_whatever_is_done_meanwhile(venvs: Venvs, base: Path):
     await venvs.install("lab", "six==1.16.0")
     async with venvs.lease("lab") as generation:
@@ -306,6 +317,12 @@ async def test_time_that_runs_out_is_told_with_its_setting_and_changes_nothing(o
         with pytest.raises(PackageError, match=r"not done within 0\.02 s.*PACKAGE_TIMEOUT_MS"):
             await venvs.install("lab", "six")
         assert await venvs.names() == []
+
+
+async def test_who_waits_in_vain_for_another_operation_is_told_what_it_waited_for(opened: Open, base: Path):
+    async with opened(timeout_seconds=0.02) as venvs, locked(base / ".store" / "locks" / "lab"):
+        with pytest.raises(PackageError, match=r"another operation on it was not done within 0\.02 s.*PACKAGE_TIMEOUT"):
+            await venvs.install("lab", "six")
 
 
 async def test_the_default_environment_is_ensured_once(venvs: Venvs, base: Path):

@@ -44,15 +44,17 @@ class Changes:
         """
         if not plain.may_be_name(name):
             venv_name(name)
+        late = f"another operation on it was not done within {self._timeout_seconds:g} s; call again later"
         try:
             with anyio.fail_after(self._timeout_seconds):
                 async with locked(self._store.locks / name):
+                    late = (
+                        f"not done within {self._timeout_seconds:g} s and nothing was changed; what was downloaded is "
+                        "kept, so call again"
+                    )
                     yield
         except TimeoutError:
-            raise PackageError(
-                f"venv {name!r}: not done within {self._timeout_seconds:g} s and nothing was changed; what was "
-                "downloaded is kept, so call again, or raise PACKAGE_TIMEOUT_MS"
-            ) from None
+            raise PackageError(f"venv {name!r}: {late}, or raise PACKAGE_TIMEOUT_MS") from None
         except OSError as error:
             raise StoreError(f"venv {name!r}: {self._store.refusal(error)}; nothing was changed") from error
 

@@ -198,7 +198,8 @@ class Store:
         else:
             path.rename(self.trash / f"{plain.PREFIX}broken-{os.urandom(8).hex()}")
         sync_directory(self.base)
-        self.forget(name)
+        with suppress(OSError):  # it is gone: what can't be removed of it now is left to a collection
+            self.forget(name)
 
     def venv_record(self, name: str) -> VenvRecord | None:
         """What is written down of the venv `name`."""
