@@ -29,12 +29,14 @@ async def read(
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
     output = Output(read_end, file, inline=inline, kept=kept)
+    output.tell(listener, no_overflow)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(output.read, listener, no_overflow)
+        tasks.start_soon(output.read)
         for piece in pieces:
             await anyio.to_thread.run_sync(os.write, write_end, piece)  # a pipe may hold less
             await anyio.wait_all_tasks_blocked()
         os.close(write_end)
+    output.end()
     return output
 
 
@@ -120,3 +122,15 @@ async def test_head_and_tail_are_of_the_data_whatever_it_is(data: bytes, inline:
             assert output.text == data.decode(errors="replace")
     finally:
         path.unlink(missing_ok=True)
+
+
+async def test_what_no_writer_is_left_of_is_read_without_its_end(tmp_path: Path):
+    """As where the kernel still has a pipe open whose last writer runs no more."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    output = Output(read_end, tmp_path / "whole", inline=100, kept=10_000)
+    os.write(write_end, b"a line\nand no line")
+    output.end()
+    output.end()
+    os.close(write_end)
+    assert (output.text, output.total) == ("a line\nand no line", 18)

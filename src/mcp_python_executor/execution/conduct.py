@@ -32,6 +32,8 @@ _FULL_DISK_BYTES = 1024 * 1024
 _LIMITS_OF_TIME = ("time", "cpu")
 # A program at work tells where it is within a millisecond; one that can't does not hold up its end.
 _TELL_SECONDS = 0.05
+# A program that takes longer is followed: its output told, its limits watched. Until then a pipe holds what it prints.
+_AT_ONCE_SECONDS = 0.005
 # After a run's last process is gone its pipes end at once; more means that something else holds them.
 _DRAIN_SECONDS = 2
 
@@ -58,6 +60,7 @@ class Conduct:
         inline, kept = limits.inline_output_bytes, limits.kept_output_bytes
         self.stdout = Output(worker.stdout, worker.spools["stdout"], inline=inline, kept=kept)
         self.stderr = Output(worker.stderr, worker.spools["stderr"], inline=inline, kept=kept)
+        self._outputs = {"stdout": self.stdout, "stderr": self.stderr}
         worker.stdout = worker.stderr = -1  # each output closes its own
         self._temporary = _TEMPORARY if engine.confinement.namespaces else ()
         self.report = Report()
@@ -93,26 +96,39 @@ class Conduct:
     async def run(self, request: ExecutionRequest, listener: OutputListener | None) -> None:
         """Runs the program to its end, or to the first bound it hits. When cancelled, the run is gone on return."""
         message = {"code": request.code, "script": str(request.script or ""), "args": request.args}
-        self.worker.begin(message)  # first: the program runs while we get ready to listen
+        self.worker.begin(message, request.stdin)  # first: the program runs while we get ready to listen
+        for name, output in self._outputs.items():
+            output.tell(partial(listener, name) if listener else None, self._too_much_output)
+        try:
+            if not await self._is_over_at_once():
+                await self._follow(request)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self.zygote.kill(self.worker)
+            raise
+        finally:
+            for output in self._outputs.values():
+                output.end()
+        self._ask_leaf()
+
+    async def _is_over_at_once(self) -> bool:
+        """Whether the program ends so soon, as most do, that nothing needs to be followed while it runs."""
+        with anyio.move_on_after(_AT_ONCE_SECONDS):
+            await self._read_report()
+        return self._complete
+
+    async def _follow(self, request: ExecutionRequest) -> None:
         async with anyio.create_task_group() as tasks:
-            for name, output in (("stdout", self.stdout), ("stderr", self.stderr)):
-                heard = partial(listener, name) if listener else None
-                tasks.start_soon(output.read, heard, self._too_much_output)
-            tasks.start_soon(self.worker.feed, request.stdin)
+            for output in self._outputs.values():
+                tasks.start_soon(output.read)
+            tasks.start_soon(self.worker.feed)
             tasks.start_soon(self._read_report)
             tasks.start_soon(self._watch, request)
             try:
                 await self.worker.ended.wait()
-            except anyio.get_cancelled_exc_class():
-                with anyio.CancelScope(shield=True):
-                    await self.zygote.kill(self.worker)
-                raise
             finally:
                 self._disks.discard(self._disk)
             self._stop.set()
-            self._ask_leaf()
-            for output in (self.stdout, self.stderr):
-                output.drain()
             tasks.cancel_scope.deadline = anyio.current_time() + (0 if self._complete else _DRAIN_SECONDS)
 
     def _ask_leaf(self) -> None:
@@ -142,7 +158,7 @@ class Conduct:
         seconds = min(self.limits.wall_seconds, request.timeout_seconds or self.limits.wall_seconds)
         setting = "timeoutMs" if seconds < self.limits.wall_seconds else "EXECUTION_TIMEOUT_MS"
         cpu = LimitHit("cpu", round(seconds * self.limits.busy_cores * 1000), setting)
-        deadline = anyio.current_time() + seconds
+        deadline = anyio.current_time() + seconds - (time.perf_counter() - self.began)
         async with anyio.create_task_group() as looks:
             if not await self._stops_within(min(seconds, LOOK_SECONDS)):
                 self._disks.add(self._disk)

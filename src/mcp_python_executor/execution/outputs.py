@@ -66,21 +66,24 @@ class Output:
         first, last = head.decode(errors="replace"), tail.decode(errors="replace")
         return f"{first}{'' if first.endswith(chr(10)) else chr(10)}... {left_out:,} bytes left out{place} ...\n{last}"
 
-    async def read(self, listener: Callable[[str], None] | None, overflow: Callable[[], None]) -> None:
-        """Reads until every writer is gone; tells `listener` each piece as text, and `overflow` once past `kept`."""
+    def tell(self, listener: Callable[[str], None] | None, overflow: Callable[[], None]) -> None:
+        """Has `listener` told each piece as text, and `overflow` called once past `kept`."""
         self._listener, self._overflow = listener, overflow
-        try:
-            while piece := await self._next():
-                self._take(piece)
-        finally:
-            self._shown.write(self._screen.rest())
-            self.close()
 
-    def drain(self) -> None:
-        """Reads what is there, beside `read`: all there is to come when no writer is left but the kernel."""
+    async def read(self) -> None:
+        """Reads until every writer is gone."""
+        while piece := await self._next():
+            self._take(piece)
+
+    def end(self) -> None:
+        """Reads what is there, all there is to come where no program has the pipe any more, and closes it."""
+        if self._descriptor < 0:
+            return
         with suppress(BlockingIOError):
-            while self._descriptor >= 0 and (piece := os.read(self._descriptor, _CHUNK)):
+            while piece := os.read(self._descriptor, _CHUNK):
                 self._take(piece)
+        self._shown.write(self._screen.rest())
+        self.close()
 
     def _take(self, piece: bytes) -> None:
         was_overflowed = self.overflowed

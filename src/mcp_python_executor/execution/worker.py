@@ -90,7 +90,8 @@ class Worker:
         self.theirs: list[int] = []
         self.stdin = self.stdout = self.stderr = -1
         self._channel: socket.socket | None = None
-        self._unsent = b""
+        self._unsent = self._input = b""
+        self._received = bytearray()
 
     @property
     def program(self) -> Path:
@@ -156,21 +157,28 @@ class Worker:
             raise ValueError("the worker was never opened")
         return self._channel
 
-    def begin(self, message: dict[str, Any]) -> None:
+    def begin(self, message: dict[str, Any], stdin: bytes) -> None:
         """Sends the program, as far as the channel takes it at once: most begin to run here. `feed` sends the rest."""
         data = json.dumps(message).encode()
         self._unsent = struct.pack("!I", len(data)) + data
         with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             self._unsent = self._unsent[self._open_channel().send(self._unsent) :]
+        self._input = stdin
+        if not stdin:
+            self._close_stdin()
 
-    async def feed(self, stdin: bytes) -> None:
+    async def feed(self) -> None:
         """Sends the rest, then the whole of its standard input; a worker that reads neither is not waited for."""
         with suppress(BrokenPipeError, ConnectionResetError):
             await self._write(self._open_channel().fileno(), self._unsent)
         try:
             with suppress(BrokenPipeError):
-                await self._write(self.stdin, stdin)
+                await self._write(self.stdin, self._input)
         finally:
+            self._close_stdin()
+
+    def _close_stdin(self) -> None:
+        if self.stdin >= 0:
             os.close(self.stdin)
             self.stdin = -1
 
@@ -189,41 +197,44 @@ class Worker:
         Raises:
             EngineError: the worker could not put up its walls, so nothing of the program ran.
         """
-        data = await self._read_channel()
-        if len(data) < _PARSED_AT_ONCE:
-            return report.parse(data)
-        return await anyio.to_thread.run_sync(report.parse, data)
+        while not self._receive():
+            await anyio.wait_readable(self._open_channel())
+        if len(self._received) < _PARSED_AT_ONCE:
+            return report.parse(self._received)
+        return await anyio.to_thread.run_sync(report.parse, self._received)
 
-    async def _read_channel(self) -> bytearray:
-        data = bytearray()
-        channel = self._open_channel()
+    def _receive(self) -> bool:
+        """Reads what is there; gives whether that is all that is read of it."""
+        data, channel = self._received, self._open_channel()
         while len(data) <= _REPORT_BYTES and not report.is_complete(data):
             try:
                 piece = channel.recv(_CHUNK)
             except BlockingIOError:
-                await anyio.wait_readable(channel)
-                continue
+                return False
             except ConnectionResetError:
-                break
+                return True
             if not piece:
-                break
+                return True
             data += piece
-        return data
+        return True
 
     async def part(self, told: Exit) -> bool:
         """Sets `ended` once nothing of the program runs any more, while the kernel still takes the run apart.
 
-        Gives whether it did, and `exit` is what was `told`. If not, the zygote tells of the end.
+        Gives whether nothing does, `exit` being what was `told` or what is known. If not, the zygote tells of the end.
         """
         if not self._has_parted(told.status):
             await anyio.wait_readable(self._open_channel())  # by its end
             if not self._has_parted(told.status):
                 return False
-        self.exit = told
-        self.ended.set()
+        if not self.ended.is_set():
+            self.exit = told
+            self.ended.set()
         return True
 
     def _has_parted(self, status: int) -> bool:
+        if self.ended.is_set():
+            return True
         if len(self.pids) != _PIDS:  # a supervisor's worker is not told
             return False
         first, last = self.pids

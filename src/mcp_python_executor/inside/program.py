@@ -6,6 +6,7 @@ import __future__
 import ast
 import atexit
 import builtins
+import contextlib
 import importlib.machinery
 import os
 import sys
@@ -22,17 +23,16 @@ if TYPE_CHECKING:
 _NOT_FLUSHED = 120
 # See inspect.CO_COROUTINE, whose module takes 10 ms to import.
 _COROUTINE = 0x80
+_REHEARSAL = "import sys\nx = [str(n) for n in range(3)]\nx"
 _FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
 
-def rehearse() -> None:
-    """Compiles and runs a program that does nothing: the pages that this copies are then the worker's own already."""
-    namespace: dict[str, Any] = {}
-    tree = ast.parse("import sys\nx = [str(n) for n in range(3)]\nx", "rehearsal")
-    last = tree.body.pop()
-    exec(compile(tree, "rehearsal", "exec", dont_inherit=True), namespace)  # noqa: S102 - it is our purpose
-    if isinstance(last, ast.Expr):
-        eval(compile(ast.Expression(last.value), "rehearsal", "eval", dont_inherit=True), namespace)  # noqa: S307
+def rehearse(path: str, shown: Shown) -> None:
+    """Runs a program that does nothing from `path`, for what is slow the first time: copying pages, making a file."""
+    shown.listen()
+    with contextlib.suppress(OSError):  # on a full disk the program meets it again
+        _run_cell(_REHEARSAL, path, {}, shown, {})
+    shown.take_figures()
 
 
 def run(path: str, code: str | None, args: list[str], shown: Shown, report: dict[str, Any]) -> int:
@@ -43,7 +43,6 @@ def run(path: str, code: str | None, args: list[str], shown: Shown, report: dict
     sys.argv[:] = [path, *args]
     sys.path.insert(0, os.path.dirname(path))
     builtins.display = shown.display  # type: ignore[attr-defined]
-    shown.listen()
     namespace = _main_module(path).__dict__
     status = 0
     try:
@@ -73,8 +72,7 @@ def _run_cell(code: str, path: str, namespace: dict[str, Any], shown: Shown, rep
 
     As there, it may wait for coroutines outside of any function.
     """
-    with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
-        file.write(code)
+    _write(path, code.encode(errors="replace"))
     tree = ast.parse(code, path)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     parts = [compile(tree, path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)]
@@ -89,6 +87,13 @@ def _run_cell(code: str, path: str, namespace: dict[str, Any], shown: Shown, rep
             value = eval(part, namespace)  # noqa: S307 - it is our purpose
     if value is not None and isinstance(last, ast.Expr) and not _is_muted(last, code):
         report["result"] = shown.text(value)
+
+
+def _write(path: str, data: bytes) -> None:
+    """Writes over what is there: emptying a file first takes longer than most programs do."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), "wb") as file:
+        file.write(data)
+        file.truncate()
 
 
 def _is_muted(last: ast.Expr, code: str) -> bool:

@@ -58,14 +58,15 @@ def main(order: dict[str, Any], config: dict[str, Any], descriptors: list[int]) 
             _import_packages(config["preload"])
         _open_streams()
         _reseed()
-        program.rehearse()
+        shown = display.Shown(order["work"])
+        program.rehearse(os.path.join(order["work"], _PROGRAM), shown)
         # A program that is stopped tells where it was, in place of its report: at once, and then what Python knows.
         tasks.tell_on(config["stack_signal"], channel.fileno())
         faulthandler.register(config["stack_signal"], file=channel.fileno(), all_threads=False, chain=True)
         _send(channel, {"ready": True})
         request = _receive(channel)
         if request is not None:
-            code = _run(request, order, _Reporter(channel))
+            code = _run(request, order, shown, _Reporter(channel))
     finally:
         os._exit(code)
 
@@ -216,12 +217,11 @@ class _Reporter:
                 os.write(2, report["error"]["traceback"].encode())
 
 
-def _run(request: dict[str, Any], order: dict[str, Any], reporter: _Reporter) -> int:
+def _run(request: dict[str, Any], order: dict[str, Any], shown: display.Shown, reporter: _Reporter) -> int:
     """Runs the program to the end of its interpreter, reports, and gives its exit status."""
     before = len(sys.modules)
     path = request["script"] or os.path.join(order["work"], _PROGRAM)
     code = request["code"] if not request["script"] else None
-    shown = display.Shown(order["work"])
     report: dict[str, Any] = {}
     try:
         status = program.run(path, code, request["args"], shown, report)
