@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mcp_python_executor.venvs.collection import collect
 from mcp_python_executor.venvs.files import seal
 from mcp_python_executor.venvs.records import (
@@ -132,3 +134,16 @@ def test_what_was_on_its_way_out_goes_though_the_same_was_made_again_since(store
     collect(store)
     assert list(store.trash.iterdir()) == []
     assert store.path("again").exists()
+
+
+def test_what_can_not_be_removed_keeps_nothing_else_and_no_lock(store: Store):
+    for name in ("a", "b", "c"):
+        (store.venvs / f"{name}.json").touch()
+    (store.venvs / "b.json").unlink()
+    (store.venvs / "b.json").mkdir()
+    make_generation(store, "old")
+    with pytest.raises(IsADirectoryError):
+        collect(store)
+    assert [path.name for path in store.venvs.iterdir()] == ["b.json"]
+    assert list(store.generations.iterdir()) == []
+    assert not store.is_busy("b")

@@ -11,24 +11,41 @@ from mcp_python_executor.venvs.store import Store
 
 
 def collect(store: Store) -> None:
-    """Whatever somebody holds a lock on is left for the next time. Several servers may do this at once."""
-    for path in store.tmp.iterdir():
-        if (lock := lock_directory(path)) is not None:
-            remove_tree(path)
-            lock.release()
-    for name in {*_names(store.locks), *(_venv_of(file) for file in _names(store.venvs))}:
-        _collect_venv(store, name)
+    """Whatever somebody holds a lock on is left for the next time. Several servers may do this at once.
+
+    Raises:
+        OSError: something can't be removed; all the rest is.
+    """
+    failures: list[OSError] = []
+
+    def each(names: Iterable[str], remove: Callable[[Store, str], None]) -> None:
+        for name in names:
+            try:
+                remove(store, name)
+            except OSError as error:
+                failures.append(error)
+
+    each(_names(store.tmp), _collect_workshop)
+    each({*_names(store.locks), *(_venv_of(file) for file in _names(store.venvs))}, _collect_venv)
     kept = store.named()
     pythons = set(_names(store.pythons))
-    for name in {*_names(store.generations), *_names(store.blueprints), *_names(store.leases)} - kept - pythons:
-        _collect_generation(store, name)
-    for name in set(_names(store.trash)) - pythons:
-        _collect_generation(store, name)
+    each(
+        {*_names(store.generations), *_names(store.blueprints), *_names(store.leases)} - kept - pythons,
+        _collect_generation,
+    )
+    each(set(_names(store.trash)) - pythons, _collect_generation)
     # After the generations that were made from them.
-    for name in pythons:
-        _collect_python(store, name)
-    _collect_learned(store)
+    each(pythons, _collect_python)
     _collect_cache(store)
+    if failures:
+        raise failures[0]
+
+
+def _collect_workshop(store: Store, name: str) -> None:
+    path = store.tmp / name
+    if (lock := lock_directory(path)) is not None:
+        with lock:
+            remove_tree(path)
 
 
 def _collect_generation(store: Store, generation: str) -> None:
@@ -53,10 +70,9 @@ def _collect_python(store: Store, key: str) -> None:
 def _remove(store: Store, name: str, paths: Iterable[Path], is_needed: Callable[[], bool]) -> None:
     """Remove `paths`, their lease `name` and what is on its way out by that name, unless it is leased or needed."""
     lease, trash = store.leases / name, store.trash / name
-    lock = try_lock(lease)
-    if lock is None:
+    if (lock := try_lock(lease)) is None:
         return
-    try:
+    with lock:
         remove_tree(trash)
         if is_needed():
             return
@@ -67,8 +83,6 @@ def _remove(store: Store, name: str, paths: Iterable[Path], is_needed: Callable[
                 path.rename(trash)
             remove_tree(trash)
         lease.unlink(missing_ok=True)
-    finally:
-        lock.release()
 
 
 def _collect_learned(store: Store) -> None:
@@ -82,20 +96,19 @@ def _collect_cache(store: Store) -> None:
     """Remove what uv had downloaded half-way when it was killed: it holds its cache's lock shared while it runs."""
     if not any(store.cache.glob(".tmp*")) or (lock := try_lock(store.cache / ".lock")) is None:
         return
-    for path in store.cache.glob(".tmp*"):
-        remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    lock.release()
+    with lock:
+        for path in store.cache.glob(".tmp*"):
+            remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _collect_venv(store: Store, name: str) -> None:
     """Remove what is kept of a venv that was never made, or is gone."""
     if store.exists(name):
         return
-    lock = try_lock(store.locks / name)
-    if lock is not None:
-        if not store.exists(name):
-            store.forget(name)
-        lock.release()
+    if (lock := try_lock(store.locks / name)) is not None:
+        with lock:
+            if not store.exists(name):
+                store.forget(name)
 
 
 def _names(directory: Path) -> list[str]:

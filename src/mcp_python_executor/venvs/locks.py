@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Self
 
 import anyio
 
@@ -17,10 +18,16 @@ _POLL_SECONDS = 0.02
 
 
 class Lock:
-    """A lock that is held, until released."""
+    """A lock that is held, until released: at the latest with the block that it is entered for."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Give the lock up. Its file stays, unless the holder removed it."""
