@@ -36,6 +36,7 @@ def collect(store: Store) -> None:
     each(set(_names(store.trash)) - pythons, _collect_generation)
     # After the generations that were made from them.
     each(pythons, _collect_python)
+    _collect_learned(store)
     _collect_cache(store)
     if failures:
         raise failures[0]
