@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import cast
 
 import anyio
+import psutil
 from mcp import MCPError
 
 from benchmarks import calls, environments, load, memory, report, rivals, stages
@@ -30,7 +32,7 @@ async def main(site: Site, rows: Rows) -> dict[str, Row]:
         try:
             measured[name] = await measure(site)
             print(report.line(name, measured[name]), flush=True)
-        except* (Failed, MCPError, OSError) as failures:
+        except* (Failed, MCPError, OSError, SubprocessError, psutil.Error) as failures:
             print(f"{name:24} {', '.join(map(str, _leaves(failures)))}", flush=True)
     return measured
 
