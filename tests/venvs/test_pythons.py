@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,8 @@ def test_interpreters_are_looked_for_only_where_some_are(tmp_path: Path):
     found = pythons.directories(tmp_path)
     assert there in found
     assert old not in found
+
+
+@pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="needs the GNU C library")
+def test_the_c_library_is_the_one_of_this_machine():
+    assert pythons.libc() == os.confstr("CS_GNU_LIBC_VERSION")

@@ -1,11 +1,11 @@
 """Base interpreters: the one that runs the server, and what else the machine has for a `pythonVersion`."""
 
-import os
 import platform
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -128,7 +128,9 @@ def _names(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()] if directory.is_dir() else []
 
 
+@cache
 def libc() -> str:
     """The C library, on which the choice of wheels depends: `glibc 2.36`."""
-    name, version = platform.libc_ver(os.fspath(default().python))
+    # Of an executable it would tell the oldest one that this can do with, and look through all of it for that.
+    name, version = platform.libc_ver()
     return f"{name} {version}".strip()
