@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,27 +103,29 @@ def isolation(request: pytest.FixtureRequest) -> str:
 def open_bench(tmp_path: Path, interpreter: Interpreter) -> OpenBench:
     """`async with open_bench(isolation="strict", limits=..., settings..., script=...) as bench`."""
 
-    @asynccontextmanager
-    async def opened(
-        *,
-        isolation: str = "strict",
-        confinement: Confinement | None = None,
-        limits: Limits | None = None,
-        within: Interpreter = interpreter,
-        script: Path | None = None,
-        **settings: Any,
-    ) -> AsyncGenerator[Bench]:
-        if confinement is None and isolation != "none":
-            walls = await probe(tmp_path)
-            confinement = walls.confinement if isolation == "strict" else Confinement(landlock=True, seccomp=True)
-            assert confinement, walls.missing
-        runs = tmp_path / "runs"
-        chosen = Settings(venvs_base_path=tmp_path / "venvs", **settings)
-        chosen_python = within if isolation != "none" else replace(within, python=measured(within.python))
-        around = surroundings(chosen, chosen_python, script, os.environ)
-        with open_cgroups() as cgroups:
-            engine = Engine(confinement or Confinement(), runs, limits or Limits(), cgroups)
-            async with anyio.create_task_group() as tasks, open_zygotes(engine) as zygotes:
-                yield Bench(Runner(zygotes, tasks), zygotes, around)
+    return partial(bench_in, tmp_path, within=interpreter)
 
-    return opened
+
+@asynccontextmanager
+async def bench_in(
+    directory: Path,
+    *,
+    within: Interpreter,
+    isolation: str = "strict",
+    confinement: Confinement | None = None,
+    limits: Limits | None = None,
+    script: Path | None = None,
+    **settings: Any,
+) -> AsyncGenerator[Bench]:
+    """A bench whose runs are in `directory`; `within` is its environment."""
+    if confinement is None and isolation != "none":
+        walls = await probe(directory)
+        confinement = walls.confinement if isolation == "strict" else Confinement(landlock=True, seccomp=True)
+        assert confinement, walls.missing
+    chosen = Settings(venvs_base_path=directory / "venvs", **settings)
+    chosen_python = within if isolation != "none" else replace(within, python=measured(within.python))
+    around = surroundings(chosen, chosen_python, script, os.environ)
+    with open_cgroups() as cgroups:
+        engine = Engine(confinement or Confinement(), directory / "runs", limits or Limits(), cgroups)
+        async with anyio.create_task_group() as tasks, open_zygotes(engine) as zygotes:
+            yield Bench(Runner(zygotes, tasks), zygotes, around)

@@ -49,6 +49,11 @@ class Limits:
     queued: int = 200
 
     @property
+    def preload_bytes(self) -> int:
+        """What modules may hold that are imported ahead: the most used come first, and what would be more is left."""
+        return self.ahead_bytes // 2
+
+    @property
     def files(self) -> int:
         """Files and folders of a program's own, and new ones in `OUTPUT_PATH`.
 

@@ -1,15 +1,26 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import anyio
 import pytest
 
 from mcp_python_executor.execution.preload import is_standard, packages, worthwhile
+from mcp_python_executor.limits import MEBIBYTE, Limits
 from mcp_python_executor.sandbox.probe import Walls
 from tests.bench import OpenBench, make_interpreter
 
 _POPULAR = "yaml"
 _WHERE = "import os\nprocess = os.getpid()\n"
+_WAITS = """
+import threading
+over = threading.Event()
+thread = threading.Thread(target=over.wait, daemon=True)
+def stop():
+    over.set(), thread.join()
+    while len(os.listdir("/proc/self/task")) > 1:
+        pass
+"""
+# As the interpreter that forks it is.
+_FAILS_ONCE = "import colorsys\nif os.getpid() == 1: raise RuntimeError"
 _OPTIONAL = "try:\n    import beside\nexcept ImportError:\n    beside = None\n"
 
 
@@ -30,6 +41,48 @@ def test_standard_modules_are_told_from_packages():
     names = ["json", "matplotlib.pyplot", "numpy", "numpy.random"]
     assert [name for name in names if is_standard(name)] == ["json"]
     assert packages(names) == {"matplotlib", "numpy"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("code", "ahead"),
+    [
+        pytest.param("", True, id="nothing"),
+        pytest.param(f"{_WAITS}thread.start()", False, id="a thread"),
+        pytest.param(
+            f"{_WAITS}os.register_at_fork(before=stop)\nthread.start()", True, id="a thread that ends to fork"
+        ),
+        pytest.param("held = open(__file__)", False, id="an open file"),
+        pytest.param("import socket\nheld = socket.socketpair()", False, id="sockets"),
+        pytest.param("import subprocess\nheld = subprocess.Popen(['sleep', '60'])", False, id="a process"),
+        pytest.param("import signal\nsignal.alarm(60)", False, id="an alarm"),
+        pytest.param("import signal\nsignal.signal(signal.SIGUSR1, signal.SIG_IGN)", False, id="a signal's handler"),
+        pytest.param("os.environ['LEFT'] = 'left'", False, id="a variable"),
+        pytest.param("os.chdir('/usr')", False, id="another directory"),
+        pytest.param("import sys\nsys.path.append('/usr')", False, id="a path"),
+        pytest.param("import sys\nsys.setrecursionlimit(5000)", False, id="a limit"),
+        pytest.param("print('said', end='')", False, id="output"),
+        pytest.param("import warnings\nwarnings.warn('old', DeprecationWarning, stacklevel=2)", False, id="a warning"),
+        pytest.param("held = bytearray(b'x') * (40 << 20)", False, id="much memory"),
+        pytest.param(_FAILS_ONCE, False, id="an error"),
+    ],
+)
+async def test_what_a_fork_loses_or_a_program_would_see_is_left_to_the_program(
+    walls: Walls, open_bench: OpenBench, tmp_path: Path, code: str, ahead: bool
+):
+    assert walls.bubblewrap, "without it nothing is imported ahead"
+    interpreter = make_interpreter(tmp_path / "venv")
+    packages = next((interpreter.prefix / "lib").glob("python*/site-packages"))
+    (packages / f"{_POPULAR}.py").write_text(f"import sys\n{_WHERE}{code}\n")
+    async with open_bench(within=interpreter, limits=Limits(ahead_bytes=64 * MEBIBYTE)) as bench:
+        bench.zygotes.learn(bench.surroundings, [_POPULAR, "json"])
+        await bench.zygotes.warm(bench.surroundings)
+        result = await bench.run(
+            f"import os, sys\nprint('json' in sys.modules)\nimport {_POPULAR} as it\nit.process == os.getpid()"
+        )
+    assert result.stdout == f"True\n{'said' * ('said' in code)}"
+    assert ("DeprecationWarning: old" in result.stderr) is ("old" in code)
+    assert result.result == str(not ahead)
 
 
 def _in_the_environment(packages: Path, _: Path) -> None:
@@ -83,7 +136,5 @@ async def test_what_lies_outside_the_environment_is_not_imported_ahead(
     code = f"import os, json, {_POPULAR} as it\nit.process != os.getpid(), getattr(it, 'beside', 0) is None"
     async with open_bench(within=interpreter, read_paths=(elsewhere,)) as bench:
         bench.zygotes.learn(bench.surroundings, [_POPULAR, "json"])
-        with anyio.fail_after(30):
-            while _POPULAR not in bench.zygotes.warmed(bench.surroundings):  # noqa: ASYNC110 - nothing tells
-                await anyio.sleep(0.01)
+        await bench.zygotes.warm(bench.surroundings)
         assert (await bench.run(code)).result == f"({ahead}, False)"

@@ -63,3 +63,14 @@ async def test_a_model_reads(bench: Bench, program: Path, request: pytest.Fixtur
     if request.config.getoption("--update-texts"):
         await file.write_text(text)
     assert text == await file.read_text()
+
+
+async def test_no_two_runs_draw_the_same_of_sympy(bench: Bench):
+    bench.zygotes.learn(bench.surroundings, ["sympy"])
+    await bench.zygotes.warm(bench.surroundings)
+    draws = "from sympy import Dummy\nfrom sympy.core.random import rng\nrng.random(), Dummy().dummy_index"
+    assert "sympy" in bench.zygotes.warmed(bench.surroundings)
+    one, other = [(await bench.run(draws)).result for _ in range(2)]
+    assert one
+    assert other
+    assert not set(one.split()) & set(other.split())

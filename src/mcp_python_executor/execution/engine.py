@@ -64,6 +64,7 @@ class Engine:
             "stack_signal": stacks.SIGNAL,
             "init": init_program(),
             "runs": str(directory),
+            "preload_bytes": limits.preload_bytes,
             "read": [str(path) for path in read],
             "look": [str(path) for path in look],
             "keep": [str(path) for path in (*policy.read, *policy.write)],

@@ -203,7 +203,8 @@ class Zygotes:
         try:
             await zygote.run(started)
         except EngineError as error:
-            log.warning("zygote_failed", reason=str(error))
+            if not zygote.unfit:
+                log.warning("zygote_failed", reason=str(error))
             failures.append(error)
         except Exception:
             log.exception("zygote_lost")

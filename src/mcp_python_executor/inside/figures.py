@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import io
 import os
@@ -60,6 +61,24 @@ def hooks(take: Callable[[], None], show_one: Any) -> dict[str, Hook]:
         module.Figure.show = show_one
 
     return {_PYPLOT: replace_show, "matplotlib.figure": watch}
+
+
+def rehearse() -> None:
+    """Draws a figure where matplotlib is there: what it looks for and works out once is then known in every run.
+
+    Of the figure nothing stays: no number, no file, and no font, of which each process opens its own.
+    """
+    matplotlib: Any = sys.modules.get("matplotlib")
+    if _PYPLOT not in sys.modules:
+        return
+    with contextlib.suppress(Exception):  # the program meets it again
+        drawn = matplotlib.figure.Figure()
+        axes = drawn.subplots()
+        axes.plot([0, 1], [0, 1], label="0")
+        axes.set_title("0")
+        axes.legend()
+        drawn.savefig(io.BytesIO(), format="png")
+    matplotlib.font_manager._get_font.cache_clear()  # noqa: SLF001
 
 
 def is_shown_as_file(figure: Any, places: tuple[str, ...]) -> bool:

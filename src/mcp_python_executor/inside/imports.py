@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import os
 import sys
+
+from .traces import Traces
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
@@ -17,26 +18,32 @@ if TYPE_CHECKING:
 _PACKAGES = ("site-packages", "dist-packages")
 
 
-def import_ahead(modules: list[str]) -> None:
-    """Runs the environment's start (`site`, its .pth files included) and imports `modules`, as far as they can be.
+def import_ahead(modules: list[str], most_bytes: int = 0) -> None:
+    """Runs the environment's start (`site`, its .pth files included) and imports `modules`, as far as they are there.
 
-    A module of which a part lies elsewhere than in the environment and the standard library is left to the program:
-    .pth files and links lead anywhere, and what lies there may change meanwhile. It runs code of packages: call it
-    behind walls, and silenced.
+    Where `most_bytes` is given this process is to be forked, and `modules` may hold so much of its memory. A module of
+    which a part lies elsewhere than in the environment and the standard library is left to the program: .pth files and
+    links lead anywhere, and what lies there may change meanwhile. It runs code of packages: call it behind walls, and
+    silenced.
 
     Raises:
-        ImportError: one was begun and could not be ended, so that a program would find a part of it.
+        ImportError: the module of this `name` can't be imported ahead, and what it left is here now.
     """
     import site
 
     site.main()
+    traces = Traces(most_bytes) if most_bytes else None
     at_home = _AtHome()
     sys.meta_path.insert(0, at_home)
     try:
         for name in modules:
             _import(name)
+            if traces and (found := traces.found()):
+                raise ImportError(f"{name} {found}", name=name)
     finally:
         sys.meta_path.remove(at_home)
+        if traces:
+            traces.close()
 
 
 def silence() -> int:
@@ -49,14 +56,14 @@ def silence() -> int:
 
 
 def _import(name: str) -> None:
+    """As a program does it, so that a warning which that would be shown is shown."""
     before = len(sys.modules)
     try:
-        importlib.import_module(name)
-    except _Elsewhere:
+        exec(f"import {name}", {"__name__": "__main__"})  # noqa: S102 - it is how programs import
+    except BaseException as error:  # noqa: BLE001 - a package may do anything at import
         if len(sys.modules) != before:  # it ended in the midst of others, which no program would find so
-            raise ImportError(f"{name} imports what lies outside of the environment") from None
-    except BaseException:  # noqa: BLE001 - a package may do anything at import; what failed is not there
-        return
+            why = "what lies outside of the environment" if isinstance(error, _Elsewhere) else "and fails"
+            raise ImportError(f"{name} imports {why}", name=name) from None
 
 
 class _Elsewhere(BaseException):

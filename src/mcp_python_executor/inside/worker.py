@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import io
 import itertools
 import json
 import os
@@ -19,7 +18,7 @@ import socket
 import struct
 import sys
 
-from . import display, failure, imports, landlock, namespaces, program, seccomp, tasks
+from . import afresh, display, failure, imports, landlock, namespaces, program, seccomp, tasks
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
@@ -56,8 +55,7 @@ def main(order: dict[str, Any], config: dict[str, Any], descriptors: list[int]) 
             return
         if config["packages_in_worker"]:
             _import_packages(config["preload"])
-        _open_streams()
-        _reseed()
+        afresh.take()
         shown = display.Shown(order["work"])
         program.rehearse(os.path.join(order["work"], _PROGRAM), shown)
         # A program that is stopped tells where it was, in place of its report: at once, and then what Python knows.
@@ -150,30 +148,6 @@ def limit(kind: int, value: int) -> None:
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
     resource.setrlimit(kind, (value, value))
-
-
-def _open_streams() -> None:
-    """Standard streams as an interpreter in a UTF-8 locale has them, but for lines: each leaves when it is complete.
-
-    What a program printed before it was killed is then there to be told.
-    """
-    sys.stdin = sys.__stdin__ = _stream(0, "r", "<stdin>", "surrogateescape")
-    sys.stdout = sys.__stdout__ = _stream(1, "w", "<stdout>", "surrogateescape")
-    sys.stderr = sys.__stderr__ = _stream(2, "w", "<stderr>", "backslashreplace")
-
-
-def _stream(descriptor: int, mode: str, name: str, errors: str) -> io.TextIOWrapper:
-    raw = io.FileIO(descriptor, mode, closefd=False)
-    raw.name = name
-    buffered = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
-    return io.TextIOWrapper(buffered, encoding="utf-8", errors=errors, newline=None, line_buffering=mode == "w")
-
-
-def _reseed() -> None:
-    """numpy seeds its legacy generator at import: without this every run would draw the zygote's numbers."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
 
 
 def _send(channel: socket.socket, message: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ import socket
 import struct
 import sys
 
-from . import imports, landlock, namespaces, seccomp, supervisor, worker
+from . import figures, imports, landlock, namespaces, seccomp, streams, supervisor, worker
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class Zygote:
     def warm_up(self) -> None:
         """Imports what programs here usually import."""
         os.close(imports.silence())  # for good; until here, complaints go to the server
-        imports.import_ahead(self._config["preload"])
+        imports.import_ahead(self._config["preload"], self._config["preload_bytes"])
+        figures.rehearse()
         gc.collect()
         gc.freeze()
 
@@ -185,10 +186,12 @@ def main() -> None:
     try:
         zygote.confine()
         zygote.tell({"event": "confined"})
+        streams.build()
         if not config["packages_in_worker"]:
             zygote.warm_up()
     except (OSError, ImportError) as error:
-        zygote.tell({"event": "failed", "id": "", "reason": str(error)})
+        module = isinstance(error, ImportError) and error.name
+        zygote.tell({"event": "failed", "id": "", "reason": str(error), "module": module or ""})
         sys.exit(1)
     for name in [name for name in sys.modules if name.split(".")[0] == __package__]:
         del sys.modules[name]
