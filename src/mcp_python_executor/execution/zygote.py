@@ -7,6 +7,7 @@ import struct
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
@@ -31,6 +32,8 @@ _START_SECONDS = 60
 _END_SECONDS = 5
 _GONE_SECONDS = 30
 _POLL_SECONDS = 0.01
+# A client that calls again at once finds the second, while the place of the first is filled.
+_SPARES = 2
 # How often is looked at what packages use: while they are imported, and once nothing of theirs should go on.
 _WARMING_LOOK_SECONDS, _WARM_LOOK_SECONDS = 0.05, 0.5
 _MESSAGE_BYTES = 65_536
@@ -79,7 +82,8 @@ class Zygote:
         self._given = 0
         # Directories of runs that are still there.
         self._kept: set[str] = set()
-        self._spare: Worker | None = None
+        # Forked ahead, the oldest first.
+        self._spares: deque[Worker] = deque()
         self._refilling = anyio.Lock()
         self._retired = False
         self._pid = 0
@@ -157,7 +161,7 @@ class Zygote:
         ahead = Ahead([outermost, self._pid], self.directory, temporary, self._engine.limits)
         given, idle = self._given, True
         while not self.overran:
-            running = [worker for worker in self._workers.values() if worker is not self._spare]
+            running = [worker for worker in self._workers.values() if worker not in self._spares]
             idle, was_idle = not running, idle
             look = partial(
                 ahead.exceeded,
@@ -220,7 +224,7 @@ class Zygote:
             reason = f"its interpreter was ended, for {self._failure}" if self.overran else "its interpreter died"
             self._lose(worker, reason)
         self._workers.clear()
-        self._drop_spare()
+        self._drop_spares()
 
     def _lose(self, worker: Worker, reason: str) -> None:
         worker.failure = reason
@@ -229,12 +233,14 @@ class Zygote:
         if worker.leaf is not None:
             self._engine.cgroups.remove(worker.leaf)
 
-    def _drop_spare(self) -> None:
-        """Its directory is left to `sweep`: here a package that fills it would hold the server up."""
-        if self._spare is not None:
-            self._spare.close()
-            self._kept.discard(self._spare.id)
-            self._spare = None
+    def _drop_spares(self) -> None:
+        """Their directories are left to `sweep`: here a package that fills them would hold the server up."""
+        while self._spares:
+            self._drop(self._spares.popleft())
+
+    def _drop(self, spare: Worker) -> None:
+        spare.close()
+        self._kept.discard(spare.id)
 
     async def worker(self) -> Worker:
         """A worker for one execution: the spare one, or a new fork.
@@ -244,19 +250,20 @@ class Zygote:
         """
         self._given += 1
         self.used = time.monotonic()
-        if self._spare is not None and not self._spare.ended.is_set():
-            spare, self._spare = self._spare, None
-            return spare
-        self._drop_spare()
+        while self._spares:
+            spare = self._spares.popleft()
+            if not spare.ended.is_set():
+                return spare
+            self._drop(spare)
         return await self._fork()
 
     async def refill(self) -> None:
-        """Forks a spare ahead of the next execution, where there is none."""
+        """Forks spares ahead of the next executions, where there are too few."""
         async with self._refilling:
-            if self._spare is None and self.alive and not self._retired:
-                self._spare = await self._fork()
+            while len(self._spares) < _SPARES and self.alive and not self._retired:
+                self._spares.append(await self._fork())
                 if not self.alive:  # it died, or was retired, while this one was put into its cgroup
-                    self._drop_spare()
+                    self._drop_spares()
                 self._end_when_idle()
 
     async def _fork(self) -> Worker:
@@ -318,7 +325,7 @@ class Zygote:
     @property
     def is_idle(self) -> bool:
         """Whether no program runs in it."""
-        return len(self._workers) == (1 if self._spare is not None and not self._spare.ended.is_set() else 0)
+        return len(self._workers) == sum(not spare.ended.is_set() for spare in self._spares)
 
     @property
     def gone(self) -> bool:
