@@ -1,11 +1,13 @@
 """Settings: precedence, every bad value's line, and where programs may not write."""
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from mcp_python_executor import settings as settings_module
 from mcp_python_executor.errors import SettingsError
 from mcp_python_executor.limits import MEBIBYTE
 from mcp_python_executor.settings import VARIABLES, Isolation, LogLevel, NetworkAccess, Settings
@@ -131,6 +133,10 @@ def test_the_limits_of_an_execution_follow_from_the_settings():
         ("/lib", "system directory"),
         ("/opt", "system directory"),
         ("/var", "system directory"),
+        ("~/.pyenv/versions/3.12.1", "started outside the walls"),
+        ("~/.local", "started outside the walls"),
+        ("{prefix}", "started outside the walls"),
+        ("{package}/..", "started outside the walls"),
     ],
 )
 def test_programs_may_not_write_where_the_server_or_the_machine_trusts_what_it_finds(
@@ -139,8 +145,9 @@ def test_programs_may_not_write_where_the_server_or_the_machine_trusts_what_it_f
     base, link = tmp_path / "house" / "venvs", tmp_path / "link"
     base.mkdir(parents=True)
     link.symlink_to(base)
+    places = {"base": base, "link": link, "prefix": sys.prefix, "package": Path(settings_module.__file__).parent}
     with pytest.raises(SettingsError, match=r"^OUTPUT_PATH='/.*': may not be") as caught:
-        load({}, {"VENVS_BASE_PATH": str(base), "OUTPUT_PATH": output.format(base=base, link=link)})
+        load({}, {"VENVS_BASE_PATH": str(base), "OUTPUT_PATH": output.format(**places)})
     assert reason in str(caught.value)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -231,6 +232,8 @@ def _told(error: ValidationError, flags: Mapping[str, str]) -> str:
 
 # Nothing that programs write may lie in these: the machine trusts what it finds there.
 _SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr")
+# Nor in these, below the home directory, where interpreters for environments are looked for.
+_INTERPRETERS = (".pyenv/versions", ".local/share/uv/python")
 # Nor may it be one of these, which hold what others own.
 _SHARED = ("/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/var", "/var/tmp")  # noqa: S108 - refused, not used
 
@@ -238,13 +241,20 @@ _SHARED = ("/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/var", "/var/tmp"
 def _check_output_path(output: Path, real: Path, base: Path) -> None:
     base = base.resolve()
     home = Path(os.path.expanduser("~")).resolve()  # noqa: PTH111 - Path.home() fails where no home is known
+    started = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent, *(home / name for name in _INTERPRETERS)]
     whole = [Path(name) for name in (*_SYSTEM, *_SHARED, tempfile.gettempdir())]
-    if real.is_relative_to(base) or base.is_relative_to(real):
+    if _overlap(real, base):
         reason = f"may not be, contain or lie in VENVS_BASE_PATH, {str(base)!r}"
     elif home.is_relative_to(real):
         reason = "may not be or contain the home directory; name a folder in it"
     elif any(place.is_relative_to(real) for place in whole) or any(real.is_relative_to(place) for place in _SYSTEM):
         reason = "may not be, contain or lie in a system directory; name a folder of your own"
+    elif place := next((str(path) for path in map(Path.resolve, started) if _overlap(real, path)), ""):
+        reason = f"may not be, contain or lie in {place!r}, which is started outside the walls; name another folder"
     else:
         return
     raise SettingsError(f"OUTPUT_PATH={str(output)!r}: {reason}")
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
