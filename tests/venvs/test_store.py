@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -111,3 +113,15 @@ def test_a_link_takes_a_folders_place_in_one_step(tmp_path: Path):
     assert link.is_dir()
     with pytest.raises(FileNotFoundError):
         exchange(link, tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("number", "way_out"),
+    [
+        (errno.ENOSPC, "the disk is full; free some space"),
+        (errno.ENOLCK, "grants no locks; set VENVS_BASE_PATH to a place on another one"),
+        (errno.EACCES, "permission denied in '.*'; check who may write there"),
+    ],
+)
+def test_what_a_file_system_refuses_is_told_with_the_way_out(store: Store, number: int, way_out: str):
+    assert re.search(way_out, store.refusal(OSError(number, os.strerror(number))))

@@ -96,6 +96,10 @@ class Store:
         """Why the file system refused something, and the way out."""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return f"the disk is full; free some space for {str(self.base)!r}"
+        if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
+            return (
+                f"the file system of {str(self.base)!r} grants no locks; set VENVS_BASE_PATH to a place on another one"
+            )
         return f"{(error.strerror or str(error)).lower()} in {str(self.base)!r}; check who may write there"
 
     def names(self) -> list[str]:
