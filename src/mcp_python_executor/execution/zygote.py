@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
+import psutil
 from pydantic import BaseModel, Field, ValidationError
 
 from mcp_python_executor.errors import EngineError
@@ -131,9 +132,16 @@ class Zygote:
                 self._failure = f"{argv[0]}: {error.strerror}"
             finally:
                 self._lose_workers()
-                self._gone.set()
+                await self._go()
         if not started.is_set():
             raise EngineError(f"an interpreter did not start: {self._failure}")
+
+    async def _go(self) -> None:
+        """Waits for what its packages run, which bubblewrap's end ends a moment later and which writes until then."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_END_SECONDS):
+            while self._pid and psutil.pid_exists(self._pid):  # noqa: ASYNC110 - no child of ours
+                await anyio.sleep(_POLL_SECONDS)
+        self._gone.set()
 
     async def _follow(self, started: anyio.Event, outermost: int) -> None:
         async with anyio.create_task_group() as tasks:
