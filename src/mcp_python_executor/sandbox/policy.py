@@ -69,11 +69,12 @@ def interpreter_paths(base_prefix: Path, version: str) -> tuple[tuple[Path, ...]
 def readable(policy: Policy, *, walled: bool) -> tuple[list[Path], list[Path]]:
     """What Landlock lets a program read for `policy`, and which directories it may only list; /proc is not among them.
 
-    Where the outer wall stands (`walled`) the system is what that shows, and hidden directories are empty. Elsewhere
-    Landlock allows beneath and never takes away: what lies beside a hidden directory is named one by one.
+    Where the outer wall stands (`walled`) the system is what that shows, and hidden directories are empty. Devices are
+    not read: who opens /dev/ptmx takes one of the machine's terminals (pts(4)). Elsewhere Landlock allows beneath and
+    never takes away: what lies beside a hidden directory is named one by one.
     """
     if walled:
-        return [*policy.read, *map(Path, (*SYSTEM_DIRECTORIES, "/dev", "/etc", "/sys"))], []
+        return [*policy.read, *map(Path, (*SYSTEM_DIRECTORIES, "/etc", "/sys"))], [Path("/dev")]
     system = SYSTEM_DIRECTORIES + SYSTEM_FILES + (NETWORK_FILES if policy.network else ())
     read, look = [Path(name) for name in system], list[Path]()
     for path in policy.read:
