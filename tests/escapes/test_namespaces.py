@@ -82,6 +82,25 @@ async def test_how_many_processes_others_start_is_not_told(
     assert (len(told) == 1) is confinement.namespaces
 
 
+async def test_whether_others_work_in_a_directory_is_not_told(
+    open_bench: OpenBench, confinement: Confinement, tmp_path: Path
+):
+    async with another_under_way(open_bench, tmp_path) as bench:
+        runs = [path for path in bench.zygotes.engine.runs.glob("*/*") if (path / "work").is_dir()]
+        code = f"""
+import os
+own = os.path.dirname(os.getcwd())
+for path in {[str(path) for path in runs]}:
+    try: print("own" if path == own else "another", os.stat(path).st_size > 0)
+    except FileNotFoundError: print("nothing there")
+"""
+        told = await attack(bench, code)
+    assert runs
+    assert told.count("own ") + told.count("another ") + told.count("nothing there") == len(runs)
+    # Landlock keeps nobody from asking; docs/safety.md says so.
+    assert ("another " not in told) is confinement.namespaces
+
+
 async def test_proc_lists_its_own_processes_and_no_others(
     open_bench: OpenBench, confinement: Confinement, tmp_path: Path
 ):

@@ -16,7 +16,17 @@ _ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("wall", WITHOUT)
 def test_without_a_wall_exactly_its_attacks_succeed(wall: str):
     assert WITHOUT[wall]
-    command = [sys.executable, "-m", "pytest", "-q", "-rxfE", "--without-wall", wall, str(Path(__file__).parent)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=native",
+        "-rxfE",
+        "--without-wall",
+        wall,
+        str(Path(__file__).parent),
+    ]
     tried = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True, check=False)
     assert tried.returncode == 0, tried.stdout
     succeeded = {line for line in tried.stdout.splitlines() if line.endswith(f"without {wall}")}

@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -175,9 +175,10 @@ print(f"in {os.getcwd()} now", flush=True)
     def look(_: str, text: str) -> None:
         if " now\n" in text:
             directory = text.partition("in ")[2].partition(" now")[0]
-            found = psutil.Process().children(recursive=True)
-            pids = [process.pid for process in found if process.cwd() == directory]
-            seen.extend(Path(f"/proc/{pid}/oom_score_adj").read_text().strip() for pid in pids)
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.AccessDenied):  # the one that keeps the warm interpreter's namespace
+                    if process.cwd() == directory:
+                        seen.append(Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip())
 
     async with open_bench() as bench:
         await attack(bench, code + "import time\ntime.sleep(0.3)", listener=look)

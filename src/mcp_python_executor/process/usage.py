@@ -124,7 +124,7 @@ class Tree:
 
     def _memory(self, found: Iterable[int]) -> int:
         statuses = dict(map(_status, found))
-        files = sum(_of_tmpfs(self._roots[-1], path) for path in self._temporary if self._roots)
+        files = sum(of_tmpfs(self._roots[-1], path) for path in self._temporary if self._roots)
         own = files + 1024 * sum(_sum(status, _ITS_OWN) for status in statuses.values())
         at_most = own + 1024 * sum(_sum(status, _RESIDENT) for status in statuses.values())
         if at_most <= _SURELY_WITHIN * self._limits.memory_bytes:
@@ -198,7 +198,8 @@ def _written(pid: int) -> int:
     return sum(fields.get(b"write_bytes", 0) - fields.get(b"cancelled_write_bytes", 0) for fields in found)
 
 
-def _of_tmpfs(pid: int, path: str) -> int:
+def of_tmpfs(pid: int, path: str) -> int:
+    """Bytes that the file system holds which a process sees at `path`."""
     try:
         status = os.statvfs(f"/proc/{pid}/root{path}")
     except OSError:
