@@ -215,7 +215,7 @@ async def test_the_next_server_starts_with_what_programs_imported(tmp_path: Path
         await service.wait_for_default("default")
         await warmed(service, loads)
         await service.venvs.install("default", "iniconfig")
-        await warmed(service, loads)
+        await warmed(service, loads)  # what was learned before the change is known after it
         await service.venvs.install("other", "iniconfig")
         assert (await service.execute(replace(loads, venv_name="other"))).result == "(False, False)"
 

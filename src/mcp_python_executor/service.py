@@ -2,16 +2,18 @@
 
 import os
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import structlog
+from anyio.abc import TaskGroup
 
 from mcp_python_executor import health
-from mcp_python_executor.errors import ExecutorError, SettingsError, WallsMissing
+from mcp_python_executor.errors import ExecutorError, InvalidArgument, SettingsError, WallsMissing
 from mcp_python_executor.execution import scripts
 from mcp_python_executor.execution.cgroups import open_cgroups
 from mcp_python_executor.execution.engine import Engine
@@ -43,6 +45,7 @@ class Service:
         self._started = time.monotonic()
         # Those of the latest environment that ran inline code: the next call is likely to be for the same.
         self._inline: dict[Generation, Surroundings] = {}
+        self._latest = settings.default_venv_name
         self._default_made = anyio.Event()
         self._default_failure: ExecutorError | None = None
 
@@ -59,6 +62,7 @@ class Service:
         if request.script is not None:
             script = await anyio.to_thread.run_sync(scripts.check, request.script, self.settings.script_roots)
         await self.wait_for_default(request.venv_name)
+        self._latest = request.venv_name
         async with self.venvs.lease(request.venv_name) as generation:
             return await self._runner.execute(request, await self._surroundings(generation, script), listener)
 
@@ -103,10 +107,19 @@ class Service:
         if self._default_failure is None and (self.walls.strict or self.settings.isolation is Isolation.NONE):
             await self._warm(name)
 
+    def change_with(self, generations: Collection[str], tasks: TaskGroup) -> None:
+        """Lets go of all but `generations`; the environment that ran code last is warmed again where it has changed."""
+        self._zygotes.let_go(generations)
+        if any(generation.id not in generations for generation in self._inline):
+            self._inline = {}
+            tasks.start_soon(self._warm, self._latest)
+
     async def _warm(self, name: str) -> None:
         try:
             async with self.venvs.lease(name) as generation:
                 await self._zygotes.warm(await self._surroundings(generation, None))
+        except InvalidArgument:
+            return  # it was deleted
         except ExecutorError as error:
             log.warning("zygote_not_warmed", venv=name, reason=str(error))
 
@@ -152,9 +165,9 @@ async def open_service(settings: Settings) -> AsyncGenerator[Service]:
         with open_cgroups() as cgroups, open_runs(settings.venvs_base_path / ".runs") as runs:
             engine = Engine(_confinement(settings, walls), runs, settings.limits, cgroups, venvs.hold, venvs.learned)
             async with anyio.create_task_group() as tasks, open_zygotes(engine) as zygotes:
-                venvs.tell_before_collection(zygotes.let_go)
                 runner = Runner(zygotes, tasks)
                 service = Service(settings, walls, venvs, zygotes, runner)
+                venvs.tell_before_collection(partial(service.change_with, tasks=tasks))
                 tasks.start_soon(runner.expire)
                 tasks.start_soon(service.ensure_default, packages)
                 try:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from mcp_python_executor.execution.model import ExecutionRequest
 from mcp_python_executor.execution.preload import is_standard, packages, worthwhile
 from mcp_python_executor.limits import MEBIBYTE, Limits
 from mcp_python_executor.sandbox.probe import Walls
@@ -83,6 +84,59 @@ async def test_what_a_fork_loses_or_a_program_would_see_is_left_to_the_program(
     assert result.stdout == f"True\n{'said' * ('said' in code)}"
     assert ("DeprecationWarning: old" in result.stderr) is ("old" in code)
     assert result.result == str(not ahead)
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_a_module_keeps_is_the_programs(walls: Walls, open_bench: OpenBench, tmp_path: Path):
+    assert walls.bubblewrap, "without it nothing is imported ahead"
+    interpreter = make_interpreter(tmp_path / "venv")
+    packages = next((interpreter.prefix / "lib").glob("python*/site-packages"))
+    (packages / f"{_POPULAR}.py").write_text("from sys import stdin, stdout\ndef tell(to=stdout): to.write('told')\n")
+    async with open_bench(within=interpreter) as bench:
+        bench.zygotes.learn(bench.surroundings, [_POPULAR])
+        await bench.zygotes.warm(bench.surroundings)
+        code = f"import sys; print('{_POPULAR}' in sys.modules)\nimport {_POPULAR} as it\nit.tell(); it.stdin.read()"
+        result = await bench.run(code, stdin=b"given")
+    assert (result.stdout, result.result) == ("True\ntold", "'given'")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("most", ["yaml", "bs4"])
+async def test_where_memory_does_not_hold_all_the_most_used_is_imported_ahead(
+    walls: Walls, open_bench: OpenBench, tmp_path: Path, most: str
+):
+    assert walls.bubblewrap, "without it nothing is imported ahead"
+    interpreter = make_interpreter(tmp_path / "venv")
+    packages = next((interpreter.prefix / "lib").glob("python*/site-packages"))
+    for name in ("yaml", "bs4"):
+        (packages / f"{name}.py").write_text("held = bytearray(b'x') * (30 << 20)")
+    async with open_bench(within=interpreter, limits=Limits(ahead_bytes=96 * MEBIBYTE)) as bench:
+        for names in (["yaml", "bs4", "json"], [most]):
+            bench.zygotes.learn(bench.surroundings, names)
+        await bench.zygotes.warm(bench.surroundings)
+        there = await bench.run("import sys\n[name in sys.modules for name in ('yaml', 'bs4', 'json')]")
+    assert there.result == str([most == "yaml", most == "bs4", True])
+
+
+@pytest.mark.anyio
+async def test_a_package_finds_the_settings_that_lie_beside_a_script(
+    walls: Walls, open_bench: OpenBench, tmp_path: Path
+):
+    assert walls.bubblewrap, "without it nothing is imported ahead"
+    interpreter, script = make_interpreter(tmp_path / "venv"), tmp_path / "scripts" / "script.py"
+    packages = next((interpreter.prefix / "lib").glob("python*/site-packages"))
+    (packages / f"{_POPULAR}.py").write_text("import os\nsettings = os.path.exists('matplotlibrc')")
+    script.parent.mkdir()
+    script.write_text(f"import sys\nprint('{_POPULAR}' in sys.modules)\nimport {_POPULAR} as it\nprint(it.settings)")
+    told: list[str] = []
+    for _ in range(2):
+        async with open_bench(within=interpreter, script=script) as bench:
+            bench.zygotes.learn(bench.surroundings, [_POPULAR])
+            await bench.zygotes.warm(bench.surroundings)
+            request = ExecutionRequest(script=script, venv_name="default")
+            told.append((await bench.runner.execute(request, bench.surroundings)).stdout)
+        (script.parent / "matplotlibrc").touch()
+    assert told == ["True\nFalse\n", "False\nTrue\n"]
 
 
 def _in_the_environment(packages: Path, _: Path) -> None:

@@ -12,14 +12,18 @@ _PACKAGES = {
     "matplotlib": ("matplotlib.pyplot", "matplotlib.backends.backend_agg"),
     "networkx": ("networkx",),
     "numpy": ("numpy", "numpy.random"),
+    "openpyxl": ("openpyxl",),
     "pandas": ("pandas",),
     "pydantic": ("pydantic",),
     "requests": ("requests",),
-    "scipy": ("scipy",),
+    "scipy": ("scipy.stats", "scipy.signal"),  # it imports its parts when they are used, and these most others
     "seaborn": ("seaborn",),
     "sympy": ("sympy",),
     "yaml": ("yaml",),
 }
+SETTINGS = ("matplotlibrc",)
+"""Files that a package reads where a program starts, when it is imported: what is imported ahead does not know them."""
+
 # Modules of the standard library that do something to be seen, or start something, when they are imported.
 _NEVER = frozenset(
     {"__main__", "antigravity", "idlelib", "lib2to3", "readline", "site", "test", "this", "tkinter", "turtle"}

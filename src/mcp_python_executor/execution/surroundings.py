@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcp_python_executor.execution import scripts
+from mcp_python_executor.execution import preload, scripts
 from mcp_python_executor.execution.model import Interpreter
 from mcp_python_executor.sandbox.policy import Policy, interpreter_paths
 from mcp_python_executor.settings import NetworkAccess, Settings
@@ -24,12 +24,14 @@ class Surroundings:
     """What a zygote is for: an interpreter, its policy, where programs start and where their output goes.
 
     `directory` None starts each program in its own fresh directory; `output` None gives each an output of its own.
+    `sets_packages_up` where packages that are imported find settings in `directory`.
     """
 
     interpreter: Interpreter
     policy: Policy
     directory: Path | None = None
     output: Path | None = None
+    sets_packages_up: bool = False
 
 
 def surroundings(
@@ -54,6 +56,7 @@ def surroundings(
         ),
         directory=script.parent if script else None,
         output=settings.output_path,
+        sets_packages_up=script is not None and any((script.parent / name).exists() for name in preload.SETTINGS),
     )
 
 

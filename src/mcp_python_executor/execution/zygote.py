@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Literal
 
@@ -117,6 +118,7 @@ class Zygote:
                 _check_thread()
                 async with owned(
                     argv,
+                    directory=Path("/"),  # nothing there is a program's
                     environment=environment,
                     stdout=subprocess.DEVNULL,
                     stderr=complaints,

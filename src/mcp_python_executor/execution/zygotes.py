@@ -87,7 +87,7 @@ class Zygotes:
 
     async def zygote(self, surroundings: Surroundings, code: str | None = "") -> Zygote:
         """The warm interpreter that suits `code` best of those that are there, and at least a bare one."""
-        if any(code is None or name in code for name in self._packages_of(surroundings)):
+        if any(code is None or name in code for name in self._packages_for(surroundings)):
             key = surroundings, True
             zygote = self._zygotes.get(key)
             if zygote is not None and zygote.alive:
@@ -103,8 +103,12 @@ class Zygotes:
             EngineError: no interpreter could be started.
         """
         await (await self.zygote(surroundings)).refill()
-        if self._packages_of(surroundings):
+        if self._packages_for(surroundings):
             await self._rewarm((surroundings, True))
+
+    def _packages_for(self, surroundings: Surroundings) -> set[str]:
+        """The packages that may be imported ahead there."""
+        return set[str]() if surroundings.sets_packages_up else self._packages_of(surroundings)
 
     def _packages_of(self, surroundings: Surroundings) -> set[str]:
         generation = surroundings.interpreter.generation
@@ -252,7 +256,7 @@ class Zygotes:
         generation, packages = surroundings.interpreter.generation, preload.packages(useful)
         self._packages_of(surroundings).update(packages)
         self._learned.add(generation, useful)
-        for with_packages in (True, False) if packages else (False,):
+        for with_packages in (True, False) if packages and not surroundings.sets_packages_up else (False,):
             self._tasks.start_soon(self._rewarm, (surroundings, with_packages))
 
     async def _rewarm(self, key: _Key) -> None:
