@@ -5,6 +5,7 @@ Arguments: base path, operation, step, the bubblewrap to use or nothing, the ver
 to `kill` the server or to `cancel` the operation, after which the server goes on.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ import anyio.from_thread
 
 from mcp_python_executor.sandbox import bubblewrap
 from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.venvs import store
 from mcp_python_executor.venvs.model import VenvStatus
 from mcp_python_executor.venvs.operations import Venvs, open_venvs
 
@@ -69,13 +71,20 @@ async def _operate(venvs: Venvs) -> None:
         "describe": lambda: venvs.describe("lab", "changed"),
         "rollback": lambda: venvs.rollback("lab"),
         "repair": lambda: venvs.repair("lab"),
+        "adopt_in_two_steps": lambda: venvs.install("lab", "iniconfig"),
         "download": lambda: venvs.create("made", python_version=sys.argv[5]),
     }
     await operations[_OPERATION]()
     await venvs.tidy()
 
 
+def _refuse_to_exchange(_one: Path, other: Path) -> None:
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(other))
+
+
 async def _main(steps: _Steps) -> None:
+    if _OPERATION == "adopt_in_two_steps":  # as network file systems have it
+        store.exchange = _refuse_to_exchange
     async with open_venvs(Path(_BASE), default_name="default", timeout_seconds=100, confine=_confine) as venvs:
         sys.stdout.write("begin\n")
         sys.stdout.flush()

@@ -61,6 +61,6 @@ def _left_over(base: Path) -> set[Path]:
     )
     directories = (store.generations, store.blueprints, store.pythons, store.leases)
     left = {path for directory in directories for path in directory.iterdir() if path.name not in kept}
-    left |= {*store.tmp.iterdir(), *store.trash.iterdir(), *store.cache.glob(".tmp*")}
+    left |= {*store.tmp.iterdir(), *store.moves.iterdir(), *store.trash.iterdir(), *store.cache.glob(".tmp*")}
     left |= {path for path in store.locks.iterdir() if path.name not in names}
     return left | {path for path in store.venvs.iterdir() if path.name.removesuffix(path.suffix) not in names}

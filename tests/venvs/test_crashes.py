@@ -100,6 +100,7 @@ _CASES = {
     "repair by hand": _Case("repair", _changed_by_hand, [["six"]]),
     "repair plain": _Case("repair", _plain_without_interpreter, [["six"]]),
     "adopt": _Case("install", _plain, [["six"], ["iniconfig", "six"]]),
+    "adopt in two steps": _Case("adopt_in_two_steps", _plain, [["six"], ["iniconfig", "six"]]),
 }
 
 

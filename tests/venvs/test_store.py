@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mcp_python_executor.venvs import store as store_module
+from mcp_python_executor.venvs.collection import collect
 from mcp_python_executor.venvs.files import exchange, remove_tree, seal
 from mcp_python_executor.venvs.model import Package
 from mcp_python_executor.venvs.records import MARKER, VenvRecord, now
@@ -113,6 +115,40 @@ def test_a_link_takes_a_folders_place_in_one_step(tmp_path: Path):
     assert link.is_dir()
     with pytest.raises(FileNotFoundError):
         exchange(link, tmp_path / "nothing")
+
+
+def _folder(store: Store, name: str) -> Path:
+    (store.base / name / "bin").mkdir(parents=True)
+    (store.base / name / "pyvenv.cfg").touch()
+    (store.base / name / "bin" / "python").symlink_to("/bin/sh")
+    return store.base / name
+
+
+def test_a_link_takes_a_folders_place_where_the_two_can_not_be_exchanged(store: Store, monkeypatch: pytest.MonkeyPatch):
+    def refuse(_one: Path, _other: Path) -> None:
+        raise OSError(errno.EINVAL, "as network file systems do")
+
+    monkeypatch.setattr(store_module, "exchange", refuse)
+    _folder(store, "lab")
+    store.replace_folder("lab", make_generation(store, "new"))
+    assert store.current("lab") == "new"
+    assert len(list(store.trash.iterdir())) == 1
+    assert list(store.moves.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_who_is_killed_between_the_two_steps_leaves_an_environment_under_its_name(store: Store, is_moved: bool):
+    folder = _folder(store, "lab")
+    (store.moves / "lab").symlink_to(f".store/generations/{make_generation(store, 'new')}")
+    if is_moved:
+        folder.rename(store.trash / "plain-1")
+    assert store.exists("lab")
+    assert store.current("lab") == ("new" if is_moved else None)
+    collect(store)
+    assert store.names() == ["lab"]
+    assert store.current("lab") == ("new" if is_moved else None)
+    assert store.path("new").exists() is is_moved
+    assert [*store.moves.iterdir(), *store.trash.iterdir()] == []
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ class Changes:
                         f"not done within {self._timeout_seconds:g} s and nothing was changed; what was downloaded is "
                         "kept, so call again"
                     )
+                    self._store.finish_move(name)
                     yield
         except TimeoutError:
             raise PackageError(f"venv {name!r}: {late}, or raise PACKAGE_TIMEOUT_MS") from None

@@ -26,6 +26,7 @@ def collect(store: Store) -> None:
                 failures.append(error)
 
     each(_names(store.tmp), _collect_workshop)
+    each(_names(store.moves), _finish_move)
     each({*_names(store.locks), *(_venv_of(file) for file in _names(store.venvs))}, _collect_venv)
     kept = store.named()
     pythons = set(_names(store.pythons))
@@ -47,6 +48,12 @@ def _collect_workshop(store: Store, name: str) -> None:
     if (lock := lock_directory(path)) is not None:
         with lock:
             remove_tree(path)
+
+
+def _finish_move(store: Store, name: str) -> None:
+    if (lock := try_lock(store.locks / name)) is not None:
+        with lock:
+            store.finish_move(name)
 
 
 def _collect_generation(store: Store, generation: str) -> None:

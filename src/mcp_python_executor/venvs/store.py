@@ -13,6 +13,7 @@ BASE/.store/leases/ID        locked shared while somebody uses the generation (o
 BASE/.store/locks/NAME       locked while an operation changes the venv
 BASE/.store/cache/           uv's, on the same file system and below the same directory, so that files are linked
 BASE/.store/tmp/             workshops of running operations, each locked by its owner
+BASE/.store/moves/NAME       a link on its way to the place of a folder, where the file system can't exchange the two
 BASE/.store/trash/           generations on their way out
 """
 
@@ -42,7 +43,21 @@ from mcp_python_executor.venvs.records import (
 )
 
 _GENERATIONS = ".store/generations/"
-_DIRECTORIES = ("generations", "blueprints", "pythons", "cache", "venvs", "learned", "leases", "locks", "tmp", "trash")
+# NFS, SMB and 9p know no RENAME_EXCHANGE (rename(2)); old kernels and other systems have no call for it.
+_CAN_NOT_EXCHANGE = frozenset([errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+_DIRECTORIES = (
+    "generations",
+    "blueprints",
+    "pythons",
+    "cache",
+    "venvs",
+    "learned",
+    "leases",
+    "locks",
+    "tmp",
+    "moves",
+    "trash",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,7 @@ class Store:
         self.leases = self.root / "leases"
         self.locks = self.root / "locks"
         self.tmp = self.root / "tmp"
+        self.moves = self.root / "moves"
         self.trash = self.root / "trash"
         self._prefix = f"{base}{os.sep}"
         self._known: dict[str, _Finished] = {}
@@ -115,6 +131,8 @@ class Store:
         """The id of the generation that `name` is linked to; None where it is no link of ours."""
         try:
             target = os.readlink(f"{self._prefix}{name}")  # noqa: PTH115 - on the way of each execution
+        except FileNotFoundError:
+            target = self._coming(name)
         except OSError:
             return None
         return target.removeprefix(_GENERATIONS) if target.startswith(_GENERATIONS) else None
@@ -189,8 +207,35 @@ class Store:
         aside = self.trash / (folder.id if folder else f"{plain.PREFIX}broken-{os.urandom(8).hex()}")
         remove_tree(aside)
         aside.symlink_to(_GENERATIONS + generation)
-        exchange(aside, self.base / name)
+        try:
+            exchange(aside, self.base / name)
+        except OSError as error:
+            if error.errno not in _CAN_NOT_EXCHANGE:
+                raise
+            self._move(aside, name)
         sync_directory(self.base)
+
+    def _move(self, aside: Path, name: str) -> None:
+        """Exchange in two steps. What is on its way is written down first, for whoever finds us killed in between."""
+        aside.replace(self.moves / name)
+        sync_directory(self.moves)
+        (self.base / name).rename(aside)
+        (self.moves / name).replace(self.base / name)
+
+    def finish_move(self, name: str) -> None:
+        """Bring to its end, or back, what whoever held the lock of `name` before us was killed in."""
+        if os.path.lexists(self.moves / name):
+            if os.path.lexists(self.base / name):  # of the folder itself nothing was moved yet
+                (self.moves / name).unlink()
+            else:
+                (self.moves / name).rename(self.base / name)
+                sync_directory(self.base)
+
+    def _coming(self, name: str) -> str:
+        try:
+            return os.readlink(self.moves / name)  # noqa: PTH115 - as above
+        except OSError:
+            return ""
 
     def remove(self, name: str) -> None:
         """Make `name` name nothing, lasting. What it named goes when nobody uses it. The caller holds its lock."""
@@ -217,7 +262,7 @@ class Store:
     def named(self) -> set[str]:
         """The ids of the generations that a venv is linked to or may return to."""
         named: set[str] = set()
-        for path in self.base.iterdir():
+        for path in (*self.base.iterdir(), *self.moves.iterdir()):
             if (current := self.current(path.name)) is not None:
                 named.add(current)
                 if record := self.venv_record(path.name):

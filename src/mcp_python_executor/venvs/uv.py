@@ -136,7 +136,7 @@ class Uv:
         command += [part for name in sorted(without) for part in ("--no-install-package", name)]
         # A hard link crosses no mount (link(2), EXDEV): cache and target are opened by the one directory above both.
         # Nothing but uv runs here, and what else of the store matters is read-only.
-        closed = tuple(self.store / name for name in ("venvs", "locks", "leases", "blueprints", "pythons"))
+        closed = tuple(self.store / name for name in ("venvs", "locks", "leases", "moves", "blueprints", "pythons"))
         policy = self._policy(project, interpreter, read=closed, write=(self.store,), target=target)
         raise_for(await self._run(command, policy, listener, pass_fds=pass_fds))
 
