@@ -29,6 +29,7 @@ import json, os
 import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
 plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "chart", "font.family": "sans-serif"})
 chart = json.loads(input())
 figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
@@ -41,8 +42,9 @@ for name, points in chart["series"].items():
 axes.set(xscale="log", yscale="log", xlabel=chart["x"], ylabel="ms, median and quartiles")
 axes.set_xticks(x, [f"{value:,}" for value in x], minor=False)
 axes.set_xticks([], minor=True)
+axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
 axes.yaxis.set_major_formatter("{x:g}")
-axes.yaxis.set_minor_formatter("{x:g}")
+axes.yaxis.set_minor_formatter(NullFormatter())
 axes.grid(alpha=0.3)
 axes.legend(frameon=False)
 figure.savefig(os.path.join(os.environ["OUTPUT_PATH"], chart["file"]), metadata={"Date": None})
