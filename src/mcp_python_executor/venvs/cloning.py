@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from mcp_python_executor.venvs import plain
 from mcp_python_executor.venvs.bytecode import is_sealed
 from mcp_python_executor.venvs.drift import is_sound
-from mcp_python_executor.venvs.files import remove_tree
+from mcp_python_executor.venvs.files import remove_tree, sync_all
 from mcp_python_executor.venvs.own import OWN
 from mcp_python_executor.venvs.pythons import Interpreter
 from mcp_python_executor.venvs.records import MARKER
@@ -53,6 +53,7 @@ def clone(store: Store, generation: str, interpreter: Interpreter, target: Path)
                 _link(str(path), str(target / path.name), finished)
             else:
                 (target / path.name).hardlink_to(path)
+        sync_all(target)  # while the index is waited for: at the end little is left to be written
     except (_TouchedError, OSError, RecursionError):  # not linked: too many links to a file, or a full disk
         remove_tree(target)
 
