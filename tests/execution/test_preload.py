@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
 
 from mcp_python_executor.execution.model import ExecutionRequest
@@ -98,6 +99,25 @@ async def test_a_stream_that_a_module_keeps_is_the_programs(walls: Walls, open_b
         code = f"import sys; print('{_POPULAR}' in sys.modules)\nimport {_POPULAR} as it\nit.tell(); it.stdin.read()"
         result = await bench.run(code, stdin=b"given")
     assert (result.stdout, result.result) == ("True\ntold", "'given'")
+
+
+@pytest.mark.anyio
+async def test_an_interpreter_with_packages_that_ended_comes_back(walls: Walls, open_bench: OpenBench, tmp_path: Path):
+    assert walls.bubblewrap, "without it nothing is imported ahead"
+    interpreter = make_interpreter(tmp_path / "venv")
+    (next((interpreter.prefix / "lib").glob("python*/site-packages")) / f"{_POPULAR}.py").touch()
+    async with open_bench(within=interpreter) as bench:
+        bench.zygotes.learn(bench.surroundings, [_POPULAR])
+        await bench.zygotes.warm(bench.surroundings)
+        ended = await bench.zygotes.zygote(bench.surroundings, _POPULAR)
+        ended.retire()
+        with anyio.fail_after(60):
+            while ended.alive:  # noqa: ASYNC110 - it has no event of its own
+                await anyio.sleep(0.01)
+        meanwhile = await bench.run(f"import {_POPULAR}\n{_POPULAR}.__name__")
+        await bench.zygotes.warm(bench.surroundings)
+        again = await bench.run(f"import sys\n'{_POPULAR}' in sys.modules")
+    assert (meanwhile.result, again.result) == (f"'{_POPULAR}'", "True")
 
 
 @pytest.mark.anyio

@@ -263,6 +263,8 @@ class Zygotes:
         """Gives `key` a zygote that has imported all that was learned; the present one serves until it is there."""
         async with self._warming[key]:
             present = self._zygotes.get(key)
+            if present is not None and not present.alive:
+                present = None
             if not self._is_wanted(key) or (present is not None and present.modules >= set(self._modules(key))):
                 return
             try:
