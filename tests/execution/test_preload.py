@@ -54,6 +54,9 @@ def test_standard_modules_are_told_from_packages():
         pytest.param(
             f"{_WAITS}os.register_at_fork(before=stop)\nthread.start()", True, id="a thread that ends to fork"
         ),
+        pytest.param(
+            f"{_WAITS}thread.start()\nthreading.Timer(0.3, over.set).start()", True, id="threads that end soon"
+        ),
         pytest.param("held = open(__file__)", False, id="an open file"),
         pytest.param("import socket\nheld = socket.socketpair()", False, id="sockets"),
         pytest.param("import subprocess\nheld = subprocess.Popen(['sleep', '60'])", False, id="a process"),

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import time
 
 from . import afresh
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MOST_OUTPUT = 65536
+# A thread that was told to end, or was joined, may still be listed: matplotlib's timer, OpenBLAS's.
+_LAST_MOMENTS_SECONDS = 1.0
 
 
 class Traces:
@@ -104,7 +107,12 @@ def _has_thread_that_knows_no_fork() -> bool:
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
-    return len(os.listdir("/proc/self/task")) > 1
+    deadline = time.monotonic() + _LAST_MOMENTS_SECONDS
+    while len(os.listdir("/proc/self/task")) > 1:
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.001)
+    return False
 
 
 def _anonymous_bytes() -> int:
