@@ -5,9 +5,11 @@ from pathlib import Path
 
 import anyio
 import pytest
+from packaging.version import Version
 
 from mcp_python_executor.errors import InvalidArgument, PackageError, StoreError
 from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.venvs import pythons
 from mcp_python_executor.venvs.locks import locked
 from mcp_python_executor.venvs.model import Change, VenvStatus
 from mcp_python_executor.venvs.operations import Venvs, open_venvs
@@ -332,6 +334,15 @@ async def test_the_default_environment_is_ensured_once(venvs: Venvs, base: Path)
     assert (base / "default").readlink() == before
     await venvs.ensure("empty", [])
     assert await venvs.packages("empty") == []
+
+
+async def test_an_interpreter_that_is_too_old_is_refused_though_a_person_names_it(
+    venvs: Venvs, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pythons, "OLDEST", Version("3.99"))
+    with pytest.raises(InvalidArgument, match=r"which is too old; the oldest supported is 3\.99"):
+        await venvs.create("lab", python=pythons.default().python)
+    assert await venvs.names() == []
 
 
 @pytest.mark.parametrize("place", [".pyenv/versions/x", ".local/share/uv/python/x"])

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import anyio
 import pytest
 from uv import find_uv_bin
 
-from mcp_python_executor.errors import PackageError
+from mcp_python_executor.errors import PackageError, StoreError
 from mcp_python_executor.venvs import plain
 from mcp_python_executor.venvs.model import VenvStatus
 from mcp_python_executor.venvs.operations import Venvs
@@ -74,6 +75,21 @@ async def test_one_whose_interpreter_is_gone_is_listed_as_broken(venvs: Venvs, b
     (listed,) = await venvs.list()
     assert listed.status is VenvStatus.BROKEN
     assert "delete it with delete_venv" in listed.problem
+
+
+async def test_one_of_a_python_that_is_too_old_says_so_and_can_be_deleted(venvs: Venvs, base: Path):
+    _make(base / "old")
+    config = base / "old" / "pyvenv.cfg"
+    config.write_text(re.sub(r"(?m)^version = .*", "version = 3.8.18", config.read_text()))
+    (listed,) = await venvs.list()
+    assert listed.status is VenvStatus.BROKEN
+    assert listed.problem.startswith("its Python 3.8.18 is too old, the oldest supported is 3.9; delete it")
+    for operation in (venvs.repair("old"), venvs.install("old", "six")):
+        with pytest.raises(StoreError, match="too old"):
+            await operation
+    await venvs.delete("old")
+    assert await venvs.names() == []
+    await all_is_tidy(venvs, base)
 
 
 async def test_it_can_be_deleted_while_it_is_used(venvs: Venvs, base: Path):

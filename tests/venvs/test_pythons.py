@@ -89,6 +89,13 @@ def test_a_version_that_is_too_old_is_refused():
         pythons.specifiers("3.8")
 
 
+@pytest.mark.parametrize(
+    ("version", "is_too_old"), [("3.8.18", True), ("2.7.18", True), ("3.9.0", False), ("3.14.0rc1", False), ("", False)]
+)
+def test_nothing_runs_in_a_version_that_is_too_old(version: str, is_too_old: bool):
+    assert pythons.is_too_old(version) is is_too_old
+
+
 def test_the_default_is_a_base_interpreter_and_no_virtual_environment():
     default = pythons.default()
     assert default.python.exists()

@@ -88,6 +88,9 @@ class Interpreters:
         """
         chosen = await run_sync(python.resolve)
         for found in await self._uv.pythons([chosen.parent]):
+            if found.python == chosen and pythons.is_too_old(found.version):
+                too_old = f"{str(python)!r} is Python {found.version}, which is too old"
+                raise InvalidArgument(f"{too_old}; the oldest supported is {pythons.OLDEST}")
             if found.python == chosen:
                 return found
         raise InvalidArgument(f"{str(python)!r} is no Python interpreter that can be used")

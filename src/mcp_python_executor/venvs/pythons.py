@@ -68,6 +68,12 @@ def is_of_machine(python: Path) -> bool:
     return python.resolve() == default().python.resolve() or python.parent in directories(Path.home())
 
 
+def is_too_old(version: str) -> bool:
+    """Whether nothing of ours runs in Python `version`. One of which that is not known may do."""
+    numbers = re.match(r"(\d{1,9})\.(\d{1,9})", version)
+    return numbers is not None and tuple(map(int, numbers.groups())) < OLDEST.release
+
+
 def specifiers(text: str) -> SpecifierSet:
     """The versions that `text` accepts: `3.12` is any 3.12, `3.12.1` that one, `>=3.10` what it says.
 

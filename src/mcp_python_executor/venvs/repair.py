@@ -1,7 +1,7 @@
 """An environment is made again from what is written down of it."""
 
 from mcp_python_executor.errors import InvalidArgument, StoreError
-from mcp_python_executor.venvs import plain
+from mcp_python_executor.venvs import plain, pythons
 from mcp_python_executor.venvs.adoption import adopt
 from mcp_python_executor.venvs.building import Builder, tell
 from mcp_python_executor.venvs.changes import Changes
@@ -30,7 +30,7 @@ class Repair:
         current = self._store.current(name)
         blueprint = self._store.blueprint(current) if current else None
         made = read_generation(blueprint) if blueprint else None
-        if current is None or blueprint is None or made is None:
+        if current is None or blueprint is None or made is None or pythons.is_too_old(made.python_version):
             raise StoreError(f"venv {name!r} can't be repaired: {self._store.problem(name)}")
         try:
             async with (
@@ -55,7 +55,7 @@ class Repair:
             PackageError: its packages can't be had any more.
         """
         had = plain.interpreter(self._store.base / name)
-        if had is None:
+        if had is None or pythons.is_too_old(had.version):
             raise StoreError(f"venv {name!r} can't be repaired: {self._store.problem(name)}")
         try:
             async with self._interpreters.again(had, is_recorded=False, listener=listener) as interpreter:

@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mcp_python_executor.errors import StoreError
-from mcp_python_executor.venvs import plain
+from mcp_python_executor.venvs import plain, pythons
 from mcp_python_executor.venvs.files import exchange, remove_tree, sync_directory
 from mcp_python_executor.venvs.locks import Lock, is_locked, lock_directory, try_lock
 from mcp_python_executor.venvs.model import Generation, Package
@@ -174,10 +174,13 @@ class Store:
         """What `name` runs in now; None for a broken one."""
         current = self.current(name)
         if current is None:
-            return plain.generation(self.base / name)
+            found = plain.generation(self.base / name)
+            return found if found and not pythons.is_too_old(found.python_version) else None
         finished = self._finished(current)
         # Through the link: the interpreter that it was made from must be there.
         if finished is None or not os.path.exists(finished.python):  # noqa: PTH110 - on the way of each execution
+            return None
+        if pythons.is_too_old(finished.generation.python_version):
             return None
         return finished.generation
 
@@ -186,6 +189,8 @@ class Store:
         if self.generation(name) is not None:
             return ""
         way_out = "delete it with delete_venv, create it again and install what it needs"
+        if pythons.is_too_old(version := self._version(name)):
+            return f"its Python {version} is too old, the oldest supported is {pythons.OLDEST}; {way_out}"
         if self._may_be_repaired(name):
             way_out = f"repair it in a terminal with `mcp-python-executor venv repair {name}`, or {way_out}"
         current, python = self.current(name), self.base / name / "bin" / "python"
@@ -327,6 +332,11 @@ class Store:
         for suffix in (".json", ".used"):
             (self.venvs / (name + suffix)).unlink(missing_ok=True)
         (self.locks / name).unlink(missing_ok=True)
+
+    def _version(self, name: str) -> str:
+        current = self.current(name)
+        made = self.record(current) if current else plain.generation(self.base / name)
+        return made.python_version if made else ""
 
     def _may_be_repaired(self, name: str) -> bool:
         current = self.current(name)
