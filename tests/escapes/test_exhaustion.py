@@ -65,13 +65,14 @@ print("still here", len(held))
     def hear(_: str, __: str) -> None:
         begun.set()
 
-    count = held = 0
     async with open_bench(output_path=output, limits=limits) as bench:
+        assert (await bench.run("6 * 7")).result == "42"
+        with anyio.fail_after(_SECONDS):
+            count, held = await settled(), memory()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(other)
             with anyio.fail_after(_SECONDS):
                 await begun.wait()
-            count, held = processes(), memory()
             yield bench
             (output / "go").touch()
         assert ended[0].stdout == "up\nstill here 1000\n", ended
@@ -80,6 +81,15 @@ print("still here", len(held))
             while processes() > count or memory() > held + _SLACK:  # noqa: ASYNC110 - nothing tells
                 await anyio.sleep(0.05)
     assert processes() == 0
+
+
+async def settled() -> int:
+    """How many there are once none is forked ahead any more."""
+    count, before = processes(), -1
+    while count != before:
+        await anyio.sleep(0.2)
+        count, before = processes(), count
+    return count
 
 
 def processes() -> int:
