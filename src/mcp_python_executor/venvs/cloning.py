@@ -8,8 +8,8 @@ afterwards.
 import csv
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -133,12 +133,24 @@ def _link(source: str, target: str, finished: int | None) -> None:
     os.mkdir(target)  # noqa: PTH102 - thousands of times, while somebody waits
     if finished is not None and os.stat(source).st_mtime_ns > finished:  # noqa: PTH116
         raise _TouchedError
-    with os.scandir(source) as entries:
+    folders: list[str] = []
+    with _opened(source) as old, _opened(target) as new, os.scandir(old) as entries:
         for entry in entries:
-            place = f"{target}{os.sep}{entry.name}"
             if entry.is_symlink():  # of an interpreter: no package brings one
                 continue
-            if not entry.is_dir():
-                os.link(entry.path, place)
-            elif entry.name != "__pycache__":
-                _link(entry.path, place, finished)
+            if entry.is_dir():
+                folders.append(entry.name)
+            else:  # by its name alone: walking the whole path each time takes longer than the link
+                os.link(entry.name, entry.name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
+    for name in folders:
+        if name != "__pycache__":
+            _link(f"{source}{os.sep}{name}", f"{target}{os.sep}{name}", finished)
+
+
+@contextmanager
+def _opened(directory: str) -> Generator[int]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
