@@ -18,7 +18,7 @@ from tests.bench import Bench, OpenBench
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
-_SECONDS = 60
+_SECONDS = 120
 LIMITS = Limits(
     wall_seconds=_SECONDS,
     memory_bytes=128 * MEBIBYTE,

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 _PRELUDE = f"""
 import builtins, ctypes, importlib.util, os, resource, signal, sys, tempfile
 libc = ctypes.CDLL(None, use_errno=True)
-HOME, CPUS = os.environ["HOME"], {os.sched_getaffinity(0)}
+HOME, CPUS, NICENESS = os.environ["HOME"], {os.sched_getaffinity(0)}, {os.nice(0)}
 PLACES = ["/tmp", "/var/tmp", "/dev/shm", "/dev", "/run", tempfile.gettempdir(), HOME]
 def found(**things):
     print("looked at", list(things), "and", [f"FOUND {{name}}" for name, thing in things.items() if thing])
@@ -138,7 +138,7 @@ os.chdir("/")
 """,
         """
 limits = resource.RLIMIT_NOFILE, resource.RLIMIT_CPU, resource.RLIMIT_STACK
-found(umask=os.umask(0o22) != 0o22, niceness=os.nice(0), processors=os.sched_getaffinity(0) != CPUS,
+found(umask=os.umask(0o22) != 0o22, niceness=os.nice(0) != NICENESS, processors=os.sched_getaffinity(0) != CPUS,
       scheduler=os.sched_getscheduler(0), directory=os.getcwd() == "/",
       limits=[limit for limit in limits if resource.getrlimit(limit) == (64, 64)])
 """,
