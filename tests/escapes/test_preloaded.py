@@ -460,9 +460,10 @@ def reasons(logs: Sequence[MutableMapping[str, Any]]) -> list[str]:
 def on_disk(directory: Path) -> int:
     """Bytes in all files below `directory`, some of which may be on their way out."""
     size = 0
-    for path in directory.rglob("*"):
-        with contextlib.suppress(OSError):
-            size += path.lstat().st_size if path.is_file() else 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += Path(folder, name).lstat().st_size
     return size
 
 
