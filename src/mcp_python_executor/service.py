@@ -91,7 +91,7 @@ class Service:
         """
         if venv_name == self.settings.default_venv_name:
             await self._default_made.wait()
-            if self._default_failure is not None:
+            if self._default_failure is not None and venv_name not in await self.venvs.names():
                 raise self._default_failure
 
     async def ensure_default(self, packages: Sequence[str]) -> None:
@@ -129,6 +129,8 @@ class Service:
         Raises:
             InvalidArgument: no such environment.
         """
+        if venv_name == self.settings.default_venv_name:
+            await self._default_made.wait()
         return await health.examine(
             self.settings,
             self.walls,

@@ -533,3 +533,28 @@ async def test_what_is_offered_may_be_kept_by_clients_of_the_newer_era(server: S
     async with Client(server(), mode="2026-07-28") as client:
         listed = await client.list_tools()
     assert (listed.ttl_ms, listed.cache_scope) == (3_600_000, "public")
+
+
+async def test_what_needs_the_default_environment_waits_until_it_is_first_made(server: StartServer, tmp_path: Path):
+    results: list[CallToolResult] = []
+
+    async def ask(client: Client, tool: str, **arguments: str) -> None:
+        results.append(await call(client, tool, **arguments))
+
+    async with Client(server(VENVS_BASE_PATH=tmp_path / "venvs")) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(ask, client, "list_packages")
+        tasks.start_soon(partial(ask, client, "health_check", venvName="default"))
+        tasks.start_soon(partial(ask, client, "set_venv_description", venvName="default", description="mine"))
+    assert [text(result) for result in results if result.is_error] == []
+
+
+async def test_a_default_environment_that_could_not_be_made_is_told_until_somebody_makes_it(
+    server: StartServer, tmp_path: Path
+):
+    settings = {"VENVS_BASE_PATH": tmp_path / "venvs", "PREINSTALLED_PACKAGES": "no-such-package-of-ours"}
+    async with Client(server(**settings)) as client:
+        refused = await call(client, "list_packages")
+        made = await call(client, "create_venv", venvName="default")
+        listed = await call(client, "list_packages")
+    assert "no-such-package-of-ours" in text(refused)
+    assert (refused.is_error, made.is_error, listed.is_error) == (True, False, False)

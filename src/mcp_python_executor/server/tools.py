@@ -85,25 +85,30 @@ _STAGES_APART = "; "
 
 
 async def _install_packages(service: Service, asked: take.InstallPackages, call: Call) -> CallToolResult:
+    name = await _chosen(service, asked.venv_name)
     async with progress(call, between=_STAGES_APART) as tell:
-        report = await service.venvs.install(_chosen(service, asked.venv_name), asked.packages, listener=tell)
+        report = await service.venvs.install(name, asked.packages, listener=tell)
     return render.package_report(report)
 
 
 async def _uninstall_packages(service: Service, asked: take.UninstallPackages, call: Call) -> CallToolResult:
+    name = await _chosen(service, asked.venv_name)
     async with progress(call, between=_STAGES_APART) as tell:
-        report = await service.venvs.uninstall(_chosen(service, asked.venv_name), asked.packages, listener=tell)
+        report = await service.venvs.uninstall(name, asked.packages, listener=tell)
     return render.package_report(report)
 
 
 async def _list_packages(service: Service, asked: take.ListPackages, _call: Call) -> CallToolResult:
-    name = _chosen(service, asked.venv_name)
+    name = await _chosen(service, asked.venv_name)
     found = await service.venvs.packages(name)
     return render.packages(name, found, (await service.venvs.get(name)).drift)
 
 
-def _chosen(service: Service, venv_name: str) -> str:
-    return venv_name or service.settings.default_venv_name
+async def _chosen(service: Service, venv_name: str) -> str:
+    """The environment that is meant, once it is there: the default one is made when the server first starts."""
+    name = venv_name or service.settings.default_venv_name
+    await service.wait_for_default(name)
+    return name
 
 
 # Environments
@@ -122,11 +127,13 @@ async def _create_venv(service: Service, asked: take.CreateVenv, call: Call) -> 
 
 
 async def _delete_venv(service: Service, asked: take.DeleteVenv, _call: Call) -> CallToolResult:
-    return render.deletion(asked.venv_name, await service.venvs.delete(asked.venv_name, confirm=asked.confirm))
+    name = await _chosen(service, asked.venv_name)
+    return render.deletion(name, await service.venvs.delete(name, confirm=asked.confirm))
 
 
 async def _set_venv_description(service: Service, asked: take.DescribeVenv, _call: Call) -> CallToolResult:
-    return render.venv(await service.venvs.describe(asked.venv_name, asked.description), "Described")
+    name = await _chosen(service, asked.venv_name)
+    return render.venv(await service.venvs.describe(name, asked.description), "Described")
 
 
 async def _health_check(service: Service, asked: take.HealthCheck, _call: Call) -> CallToolResult:
