@@ -109,7 +109,7 @@ class Tree:
         known, most = self._present, self._limits.processes
         found: dict[int, _Process] = {}
         tasks = 0
-        waiting = [*known, *self._roots]
+        waiting = [*(pid for pid in known if not self._descends(pid, apart)), *self._roots]
         while waiting and tasks <= most:
             pid = waiting.pop()
             process = None if pid in found or pid in apart else _process(pid)
@@ -121,6 +121,17 @@ class Tree:
             for thread in threads[:most]:
                 waiting += proc.children(pid, thread)
         return found, tasks
+
+    def _descends(self, pid: int, apart: Collection[int]) -> bool:
+        """Whether a known process was below one of `apart` when it was looked at last, itself not yet apart."""
+        for _ in self._present if apart else ():
+            process = self._present.get(pid)
+            if process is None:
+                return False
+            if process.parent in apart:
+                return True
+            pid = process.parent
+        return False
 
     def _memory(self, found: Iterable[int]) -> int:
         statuses = dict(map(_status, found))

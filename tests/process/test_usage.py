@@ -1,0 +1,35 @@
+"""What a tree of processes uses, without those that are looked at by themselves."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mcp_python_executor.limits import Limits
+from mcp_python_executor.process.usage import Tree
+
+# A process with one below it, and that with one more; each line tells one.
+_NEST = """
+import os, sys, time
+for _ in range(2):
+    if os.fork(): break
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("seen", ["before it was apart", "never before"])
+def test_what_is_below_a_process_apart_does_not_count(seen: str):
+    with subprocess.Popen([sys.executable, "-c", _NEST], stdout=subprocess.PIPE, start_new_session=True) as nest:
+        try:
+            assert nest.stdout
+            for _ in range(3):
+                nest.stdout.readline()
+            tree = Tree([os.getpid()], (), Limits())
+            own, _ = Tree([os.getpid()], (), Limits()).activity({nest.pid})
+            if seen == "before it was apart":
+                assert tree.activity()[0] == own + 3
+            assert [tree.activity({nest.pid})[0] for _ in range(2)] == [own, own]
+        finally:
+            os.killpg(nest.pid, 9)
