@@ -46,6 +46,9 @@ class Scripted:
         self.received.append(request)
         return await self.execute_with(request, listener)
 
+    async def wait_for_default(self, _venv_name: str) -> None:
+        """It is there from the start."""
+
     async def install(
         self, name: str, packages: list[str] | str, *, listener: Callable[[str], None] | None = None
     ) -> PackageReport:
