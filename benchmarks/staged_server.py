@@ -62,7 +62,7 @@ def follow(stages: Stages) -> None:
     stages.follow(Service, "execute", begins="checked", ends="told")
     stages.follow(Worker, "begin", begins="forked", ends="begun")
     stages.follow(Worker, "report", ends="reported")
-    stages.follow(Worker, "is_alone", begins="exited")
+    stages.follow(Worker, "part", ends="exited")
     stages.follow(Conduct, "run", ends="ended")
     stages.follow(stdio, "write_line", ends="left")
 

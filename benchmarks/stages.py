@@ -28,7 +28,7 @@ STAGES = {
     "begun": "server: the request goes to the worker",
     "ran": "worker: wakes, reads, parses and compiles, and the program begins",
     "reported": "worker: the program prints and ends, and its report comes",
-    "exited": "worker: exits, and its zygote hears of it and tells",
+    "exited": "worker: exits, and the kernel tells that nothing of the run can execute",
     "ended": "server: the outputs are complete, what followed the run ends",
     "told": "server: its files are looked for, and the result is kept",
     "rendered": "server: the result becomes text and structured content",
