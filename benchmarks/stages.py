@@ -90,6 +90,6 @@ async def _call(bench: Bench) -> dict[str, float]:
 
 def _whole(call: dict[str, float], answers: Sequence[dict[str, float]]) -> dict[str, float]:
     """The call with what the server noted of it; a stage that was over before the one before it took no time."""
-    (noted,) = [noted for noted in answers if call["asked"] < noted["read"] < call["answered"]]
+    *_, noted = [noted for noted in answers if call["asked"] < noted["read"] < call["answered"]]
     call |= noted
     return call | dict(zip(STAGES, itertools.accumulate((call[name] for name in STAGES), max), strict=True))
