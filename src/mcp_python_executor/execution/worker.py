@@ -23,8 +23,6 @@ _REPORT_BYTES = 32 * 1024 * 1024
 _CHUNK = 262_144
 # A larger report is parsed in a thread: other calls are not to wait for it.
 _PARSED_AT_ONCE = 65_536
-
-
 # A run's first process and the worker.
 _PIDS = 2
 
@@ -51,14 +49,6 @@ class Exit:
         with suppress(ValueError):
             return signal.Signals(number).name
         return f"signal {number}"
-
-
-def _is_childless(pid: int) -> bool:
-    """Whether a process of one thread has no child; where the kernel does not tell, it may have one."""
-    try:
-        return not Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except OSError:
-        return False
 
 
 # Of a worker whose end nobody saw.
@@ -268,3 +258,11 @@ class Worker:
             if descriptor >= 0:
                 os.close(descriptor)
                 setattr(self, name, -1)
+
+
+def _is_childless(pid: int) -> bool:
+    """Whether a process of one thread has no child; where the kernel does not tell, it may have one."""
+    try:
+        return not Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return False

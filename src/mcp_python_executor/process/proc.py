@@ -3,7 +3,7 @@
 import os
 import re
 
-# Of /proc/PID/stat, counted from behind the name; PF_EXITING of the kernel's sched.h.
+# Places in what `stat` gives; PF_EXITING of the kernel's sched.h.
 _FLAGS, _THREADS, _MEMORY, _STATUS = 6, 17, 20, 49
 _EXITING = 4
 _FIELD = re.compile(rb"^(\w+):\s+(\d+)", re.MULTILINE)
@@ -36,16 +36,21 @@ def threads(pid: int) -> list[str]:
         return []
 
 
+def stat(pid: int) -> list[bytes]:
+    """The fields of proc_pid_stat(5) from the third on: they follow the name, which may hold anything."""
+    return read(f"{pid}/stat").rpartition(b")")[2].split()
+
+
 def parting_status(pid: int) -> int | None:
     """The wait status of a process that the kernel takes apart: no code of it runs any more. None of any other.
 
     Its memory is gone, its other threads too, and its status stands (see the kernel's do_exit); where we may not know
     that, it is 0.
     """
-    stat = read(f"{pid}/stat").rpartition(b")")[2].split()
-    if len(stat) <= _STATUS or stat[_MEMORY] != b"0" or stat[_THREADS] != b"1" or not int(stat[_FLAGS]) & _EXITING:
+    told = stat(pid)
+    if len(told) <= _STATUS or told[_MEMORY] != b"0" or told[_THREADS] != b"1" or not int(told[_FLAGS]) & _EXITING:
         return None
-    return int(stat[_STATUS])
+    return int(told[_STATUS])
 
 
 def children(pid: int, thread: int | str) -> list[int]:

@@ -193,8 +193,8 @@ def _sum(fields: Mapping[bytes, int], names: Iterable[bytes]) -> int:
 
 
 def _process(pid: int) -> _Process | None:
-    """See proc_pid_stat(5); what follows the name, which may hold anything, begins with its third field."""
-    fields = proc.read(f"{pid}/stat").rpartition(b")")[2].split()
+    """See proc_pid_stat(5), whose third field is the first of these."""
+    fields = proc.stat(pid)
     if not fields:
         return None
     parent, user, system, waited_user, waited_system, started = (int(fields[n - 3]) for n in (4, 14, 15, 16, 17, 22))
