@@ -42,7 +42,7 @@ class Catalog:
             is_default=name == self.default_name,
             path=self._store.base / name,
             python_version=generation.python_version if generation else "",
-            package_count=self._package_count(generation) if generation else 0,
+            package_count=_package_count(generation) if generation else 0,
             created_at=record.created_at,
             last_used_at=self._store.last_used(name),
             status=status,
@@ -75,7 +75,7 @@ class Catalog:
         if current is None:
             if (here := self._store.generation(name)) is None:
                 return []
-            return [GenerationSummary(here.id, True, here.python_version, self._package_count(here), None)]
+            return [GenerationSummary(here.id, True, here.python_version, _package_count(here), None)]
         past = reversed(self.record(name).past(current))
         return [summary for one in (current, *past) if (summary := self._summary(one, is_current=one == current))]
 
@@ -178,10 +178,6 @@ class Catalog:
             base = str(self._store.base)
             raise InvalidArgument(f"{name!r} is taken by something else in {base!r}; choose another name")
 
-    def _package_count(self, generation: Generation) -> int:
-        record = self._store.record(generation.id)
-        return record.package_count if record else len(plain.packages(generation.path))
-
     def _summary(self, generation: str, *, is_current: bool) -> GenerationSummary | None:
         if (record := self._store.record(generation)) is None:
             return None
@@ -206,6 +202,11 @@ class Catalog:
         if generation is None:
             return VenvStatus.BROKEN, self._store.problem(name)
         return VenvStatus.READY, ""
+
+
+def _package_count(generation: Generation) -> int:
+    count = generation.package_count
+    return len(plain.packages(generation.path)) if count is None else count
 
 
 def some(texts: Iterable[str]) -> str:

@@ -29,7 +29,8 @@ class Generation:
     """An installed environment that never changes: what an execution runs in.
 
     `id` names its content (lock, Python, platform); `path` is where it stands; `python` is its interpreter there.
-    `base_prefix` is the prefix of the interpreter it was made from, whose standard library it uses.
+    `base_prefix` is the prefix of the interpreter it was made from, whose standard library it uses. `package_count` is
+    None where nobody wrote it down.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Generation:
     python: Path
     base_prefix: Path
     python_version: str
+    package_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

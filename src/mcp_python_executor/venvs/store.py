@@ -176,8 +176,8 @@ class Store:
         if current is None:
             found = plain.generation(self.base / name)
             return found if found and not pythons.is_too_old(found.python_version) else None
-        finished = self._finished(current)
-        # Through the link: the interpreter that it was made from must be there.
+        finished = self._known.get(current) or self._finished(current)
+        # Through the link: it is there, and so is the interpreter that it was made from.
         if finished is None or not os.path.exists(finished.python):  # noqa: PTH110 - on the way of each execution
             return None
         if pythons.is_too_old(finished.generation.python_version):
@@ -323,7 +323,8 @@ class Store:
         if record is None:
             return None
         python = path / "bin" / "python"
-        value = Generation(generation, path, python, Path(record.base_prefix), record.python_version)
+        base = Path(record.base_prefix)
+        value = Generation(generation, path, python, base, record.python_version, record.package_count)
         known = self._known[generation] = _Finished(record, value, str(python))
         return known
 
