@@ -32,7 +32,8 @@ exec /bin/busybox switch_root /new /bin/sh /main
 """
 
 _MAIN = """
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp/home LANG=C.UTF-8 HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp/home LANG=C.UTF-8
+export HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev

@@ -24,7 +24,7 @@ import socket
 import struct
 import sys
 
-from . import figures, imports, landlock, namespaces, seccomp, streams, supervisor, worker
+from . import figures, imports, landlock, namespaces, pages, seccomp, streams, supervisor, worker
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Zygote:
         figures.rehearse()
         gc.collect()
         gc.freeze()
+        pages.gather()
 
     def serve(self) -> None:
         """Forks and ends runs until the server is gone."""
