@@ -26,7 +26,7 @@ from tests.escapes.table import UNDECIDED, WITHOUT
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # A run without --long tries one in so many of the cases behind all walls, and of those behind fewer.
-_ONE_IN, _ONE_IN_FEWER = 3, 10
+_ONE_IN, _ONE_IN_FEWER = 4, 14
 # Root's run and an ordinary user's take different ones: together they cover twice as many.
 _SHARE = 0 if os.getuid() == 0 else 1
 _ALL_WALLS = "all walls"
