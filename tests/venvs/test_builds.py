@@ -12,7 +12,7 @@ import pytest
 
 from mcp_python_executor.errors import PackageError
 from mcp_python_executor.sandbox.policy import Policy
-from mcp_python_executor.venvs import building
+from mcp_python_executor.venvs import building, uv
 from mcp_python_executor.venvs.uv import Confine
 from tests.venvs.conftest import Open
 from tests.venvs.invariants import each_holds_what_it_says
@@ -120,6 +120,26 @@ async def test_a_build_sees_neither_the_store_nor_credentials(
         assert certificate not in policy.read
         assert not any("secret" in value for _, value in policy.environment)
     assert builds
+
+
+async def test_a_build_trusts_the_certificates_that_the_system_trusts(
+    opened: Open, confine: Confine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trusted = tmp_path / "trusted.pem"
+    trusted.touch()
+    monkeypatch.setattr(uv, "_TRUSTED", (trusted,))
+    said: list[str | None] = []
+
+    def watch(policy: Policy, command: list[str]) -> list[str]:
+        if "--no-binary" in command:
+            said.append(dict(policy.environment).get("UV_SYSTEM_CERTS"))
+        return confine(policy, command)
+
+    environment = {name: value for name, value in os.environ.items() if name != "UV_SYSTEM_CERTS"}
+    async with opened(confine=watch, environment=environment) as venvs:
+        await venvs.install("lab", "docopt")
+    assert said
+    assert set(said) == {"1"}
 
 
 async def test_nothing_is_built_where_there_are_no_walls_for_it(opened: Open):

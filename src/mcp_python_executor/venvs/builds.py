@@ -146,15 +146,9 @@ def _policy(site: _Site) -> Policy:
     index = without_credentials(site.uv.index)
     environment = {
         **index,
-        "HOME": str(site.private),
-        "TMPDIR": str(site.private),
+        **site.uv.environment(site.private),
         "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        "NO_COLOR": "1",
         "UV_CACHE_DIR": str(site.private / "cache"),
-        "UV_NO_CONFIG": "1",
-        "UV_NO_PROGRESS": "1",
-        "UV_PYTHON_DOWNLOADS": "never",
     }
     interpreter = site.interpreter
     include = interpreter.prefix / "include"
