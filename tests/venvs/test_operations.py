@@ -1,6 +1,7 @@
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -311,6 +312,15 @@ async def test_stages_are_told_for_progress(venvs: Venvs):
     told: list[str] = []
     await venvs.install("lab", "six", listener=told.append)
     assert told[0] == "resolving"
+    assert told[-1] == "switching"
+
+
+async def test_who_waits_for_another_operation_hears_of_it(venvs: Venvs, base: Path):
+    told: list[str] = []
+    async with anyio.create_task_group() as tasks, locked(base / ".store" / "locks" / "lab"):
+        tasks.start_soon(partial(venvs.install, "lab", "six", listener=told.append))
+        await anyio.wait_all_tasks_blocked()
+        assert told == ["waiting for another operation on it"]
     assert told[-1] == "switching"
 
 

@@ -10,13 +10,14 @@ from anyio.to_thread import run_sync
 
 from mcp_python_executor.errors import PackageError, StoreError
 from mcp_python_executor.venvs import plain
+from mcp_python_executor.venvs.building import tell
 from mcp_python_executor.venvs.bytecode import compile_and_seal
 from mcp_python_executor.venvs.collection import collect
 from mcp_python_executor.venvs.locks import locked
 from mcp_python_executor.venvs.model import venv_name
 from mcp_python_executor.venvs.records import VenvRecord
 from mcp_python_executor.venvs.store import Store
-from mcp_python_executor.venvs.uv import Confine
+from mcp_python_executor.venvs.uv import Confine, Listener
 
 log = structlog.get_logger()
 
@@ -34,8 +35,10 @@ class Changes:
         self._finishing = anyio.Lock()
 
     @asynccontextmanager
-    async def operation(self, name: str) -> AsyncGenerator[None]:
+    async def operation(self, name: str, listener: Listener | None = None) -> AsyncGenerator[None]:
         """The right to change the environment `name`, for as long as a package operation may take.
+
+        `listener` is told if somebody else has it.
 
         Raises:
             InvalidArgument: nothing can have this name.
@@ -46,6 +49,8 @@ class Changes:
             venv_name(name)
         late = f"another operation on it was not done within {self._timeout_seconds:g} s; call again later"
         try:
+            if self._store.is_busy(name):
+                tell(listener, "waiting for another operation on it")
             with anyio.fail_after(self._timeout_seconds):
                 async with locked(self._store.locks / name):
                     late = (

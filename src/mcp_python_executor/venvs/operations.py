@@ -122,7 +122,7 @@ class Venvs:
             InvalidArgument: the name breaks the rule or is taken, or no interpreter fits `python_version`.
             PackageError: it can't be made.
         """
-        async with self._changes.operation(name):
+        async with self._changes.operation(name, listener):
             self._catalog.require_free(name)
             async with (
                 await self._chosen(python_version, python, listener) as interpreter,
@@ -191,7 +191,7 @@ class Venvs:
         """
         wanted = requirements.parse(packages)
         started = time.monotonic()
-        async with self._changes.operation(name):
+        async with self._changes.operation(name, listener):
             if self._store.exists(name):
                 before = await self._state(name, listener)
             else:
@@ -218,7 +218,7 @@ class Venvs:
         names = requirements.parse_names(packages)
         self._catalog.require(name)
         started = time.monotonic()
-        async with self._changes.operation(name):
+        async with self._changes.operation(name, listener):
             self._catalog.require(name)
             before = await self._state(name, listener)
             remaining = project.without(before.requests, names)
@@ -238,7 +238,7 @@ class Venvs:
         """
         self._catalog.require(name)
         started = time.monotonic()
-        async with self._changes.operation(name):
+        async with self._changes.operation(name, listener):
             self._catalog.require(name)
             target, current = self._catalog.before(name), self._store.current(name)
             async with self._kept(target):
@@ -263,7 +263,7 @@ class Venvs:
             PackageError: its packages can't be had any more.
         """
         self._catalog.require(name)
-        async with self._changes.operation(name):
+        async with self._changes.operation(name, listener):
             self._catalog.require(name)
             current, runs = self._store.current(name), self._store.generation(name) is not None
             repair = Repair(self._store, self._builder, self._interpreters, self._changes)
