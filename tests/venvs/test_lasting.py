@@ -24,13 +24,15 @@ _LINE = re.compile(r"^(?P<pid>\d+)\s+(?:<\.\.\. (?P<resumed>\w+) resumed>|(?P<na
 _PATH = re.compile(r'\d+<(/[^>]*)>|"([^"]*)"')
 # What an operation renames into place (or removes), below the base path, in this order.
 _GENERATION = (".store/blueprints/*", ".store/generations/*/generation.json")
+_PLAIN = (*_GENERATION, ".store/venvs/plain.json")
 _COMMITS: dict[str, Sequence[str]] = {
     "create": (*_GENERATION, ".store/venvs/made.json", "made"),
     "install": (*_GENERATION, ".store/venvs/lab.json", "lab"),
     "describe": (".store/venvs/lab.json",),
     "rollback": (".store/venvs/lab.json", "lab"),
     "repair": (".store/generations/*/generation.json",),
-    "adopt": (*_GENERATION, ".store/venvs/plain.json", "plain", *_GENERATION, ".store/venvs/plain.json", "plain"),
+    "adopt": (*_PLAIN, "plain", *_PLAIN, "plain"),
+    "adopt in two steps": (*_PLAIN, ".store/moves/plain", "plain", *_PLAIN, "plain"),
     "delete": ("lab",),
 }
 
