@@ -549,13 +549,13 @@ async def test_more_calls_than_may_wait(open_bench: OpenBench, tmp_path: Path):
     )
 
 
-async def test_all_at_once(open_bench: OpenBench, tmp_path: Path, confinement: Confinement):
+async def test_all_at_once(open_bench: OpenBench, tmp_path: Path, standing: Confinement):
     attacks = {
         MEMORY["many processes"] + "\nstay()": "memory",
         "while True: os.write(1, b'flood ' * 10_000)": "output",
         "place, number = '.', 0\n" + DISK["files"]: "disk",
     }
-    if confinement.namespaces:  # elsewhere the kernel counts the processes of several runs together
+    if standing.namespaces:  # elsewhere the kernel counts the processes of several runs together
         attacks[PROCESSES["threads"]] = "processes"
     found: dict[str, ExecutionResult] = {}
 
