@@ -68,7 +68,6 @@ def is_of_machine(python: Path) -> bool:
     return python.resolve() == default().python.resolve() or python.parent in directories(Path.home())
 
 
-@cache
 def is_too_old(version: str) -> bool:
     """Whether nothing of ours runs in Python `version`. One of which that is not known may do."""
     numbers = re.match(r"(\d{1,9})\.(\d{1,9})", version)
