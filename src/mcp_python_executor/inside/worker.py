@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import fcntl
 import itertools
 import json
 import os
@@ -72,7 +73,7 @@ def main(order: dict[str, Any], config: dict[str, Any], descriptors: list[int]) 
 def _take_descriptors(descriptors: list[int]) -> socket.socket:
     """The standard streams take their places, the channel the next one, and nothing else stays open."""
     os.setsid()
-    high = [os.dup2(descriptor, 100 + place) for place, descriptor in enumerate(descriptors)]
+    high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, len(descriptors)) for descriptor in descriptors]
     for place, descriptor in enumerate(high):
         os.dup2(descriptor, place, inheritable=place < 3)
     os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
