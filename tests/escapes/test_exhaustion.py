@@ -1,9 +1,11 @@
 """A program that takes all it can get of something ends at the bound of that name, and gives all of it back."""
 
 import errno
-from collections.abc import AsyncGenerator
+import resource
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -260,6 +262,44 @@ async def test_what_the_kernel_refuses(open_bench: OpenBench, tmp_path: Path, wh
     async with beside_another(open_bench, tmp_path) as bench:
         result = await bench.run(_PRELUDE + code)
     assert told(result) == (Status.ERROR, LIMITS.hit(name)), result
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    """Has as few as most systems give by default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("few_descriptors")
+async def test_descriptors_on_their_way(open_bench: OpenBench, tmp_path: Path):
+    code = """
+pairs = []
+try:
+    while True:
+        pairs.append(socket.socketpair())
+        pairs[-1][0].setblocking(False)
+        socket.send_fds(pairs[-1][0], [b"x"], [0] * 200)
+except OSError as error:
+    print(error.strerror, flush=True)
+stay()
+"""
+    refused = anyio.Event()
+
+    def hear(_: str, __: str) -> None:
+        refused.set()
+
+    async with open_bench() as bench, anyio.create_task_group() as tasks:
+        other = replace(bench, surroundings=replace(bench.surroundings, output=tmp_path))
+        tasks.start_soon(partial(bench.run, _PRELUDE + code, listener=hear))
+        with anyio.fail_after(30):
+            await refused.wait()
+        for each in (bench, other):  # with workers and first processes that were there before, and without
+            results = [await each.run("6 * 7") for _ in range(8)]
+            assert [result.result for result in results] == ["42"] * 8
+        tasks.cancel_scope.cancel()
 
 
 async def test_descriptors_of_many_processes(open_bench: OpenBench, tmp_path: Path):

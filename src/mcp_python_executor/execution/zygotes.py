@@ -5,10 +5,11 @@ A fork copies page tables, so a heavy heap makes even a small program slow: with
 does every program while the other one is not there yet.
 """
 
+import resource
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator, Collection, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -38,6 +39,10 @@ _ANSWER_SECONDS = 0.002
 
 # Programs name what they use near their beginning.
 _LOOKED_AT_CHARACTERS = 10_000
+
+# The kernel counts descriptors that are on their way between processes for all of a user, and lets nobody send one who
+# may have no more of them (ETOOMANYREFS in unix(7)). So we may have more than a run (1024) or a build (4096).
+_OPEN_FILES = 8192
 
 # Surroundings, and whether packages are imported ahead.
 _Key = tuple[Surroundings, bool]
@@ -292,6 +297,7 @@ class Zygotes:
 @asynccontextmanager
 async def open_zygotes(engine: Engine) -> AsyncGenerator[Zygotes]:
     """The server's zygotes; all of them, and all that they run, are gone when the context ends."""
+    _allow_more_descriptors()
     async with anyio.create_task_group() as tasks:
         zygotes = Zygotes(engine, tasks)
         tasks.start_soon(zygotes.let_idle_go)
@@ -300,3 +306,11 @@ async def open_zygotes(engine: Engine) -> AsyncGenerator[Zygotes]:
         finally:
             tasks.cancel_scope.cancel()
             zygotes.save()
+
+
+def _allow_more_descriptors() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # some systems have a limit of their own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
