@@ -94,6 +94,7 @@ class Limits:
         """The bound `name` in words, of what an execution or a build holds as a whole."""
         return {
             "processes": f"{self.processes} processes and threads",
+            "buffers": f"{self.buffers} pipes and sockets",
             "memory": f"{self.memory_bytes // MEBIBYTE} MB of memory",
             "disk": f"{self.disk_bytes // MEBIBYTE} MB on the disk",
             "files": f"{self.files} files and folders",

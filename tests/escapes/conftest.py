@@ -9,14 +9,11 @@ import os
 import random
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from mcp_python_executor.process import usage
-from mcp_python_executor.process.usage import of_tmpfs
 from mcp_python_executor.sandbox.probe import Confinement, Walls, choose_confinement
 from tests.bench import OpenBench
 from tests.conftest import SEED
@@ -96,19 +93,9 @@ def standing(confinement: Confinement, request: pytest.FixtureRequest) -> Confin
     return Confinement(**left, unprivileged=confinement.unprivileged)
 
 
-def _of_tmpfs_of_its_own(pid: int, path: str) -> int:
-    with suppress(OSError):
-        if os.stat(f"/proc/{pid}/root{path}").st_dev != os.stat(path).st_dev:  # noqa: PTH116 - as it does
-            return of_tmpfs(pid, path)
-    return 0
-
-
 @pytest.fixture
-def open_bench(open_bench: OpenBench, standing: Confinement, monkeypatch: pytest.MonkeyPatch) -> OpenBench:
+def open_bench(open_bench: OpenBench, standing: Confinement) -> OpenBench:
     """As tests/bench.py has it, behind what is standing."""
-    if standing.namespaces and not standing.bubblewrap:
-        # No server has these two: until a run has mounted a /tmp of its own, it would be charged the host's.
-        monkeypatch.setattr(usage, "of_tmpfs", _of_tmpfs_of_its_own)
     return partial(open_bench, confinement=standing)
 
 

@@ -93,6 +93,7 @@ WITHOUT: dict[str, frozenset[str]] = {
             "test_network.py::test_no_family_of_sockets_opens_but_connected_unix_pairs",
             "test_network.py::test_with_the_network_open_only_internet_sockets_open",
             "test_network.py::test_with_the_network_open_still_no_unix_socket_of_the_hosts",
+            "test_persistence.py::test_the_interpreter_that_forks_executions_is_not_touched",
             "test_preloaded.py::test_no_socket_of_the_hosts_is_reached[full]",
             "test_preloaded.py::test_no_socket_of_the_hosts_is_reached[none]",
             "test_privileges.py::test_a_call_that_no_program_needs_is_refused[add_key]",

@@ -69,6 +69,7 @@ print("still here", len(held))
 
     async with open_bench(output_path=output, limits=limits) as bench:
         assert (await bench.run("6 * 7")).result == "42"
+        await bench.make_room()
         with anyio.fail_after(_SECONDS):
             count, held = await settled(), memory()
         async with anyio.create_task_group() as tasks:
@@ -402,6 +403,32 @@ async def test_temporary_directories(
         result = await bench.run(_PRELUDE + code.replace("{}", place))
     if is_open(result, standing):
         assert told(result) == (Status.ERROR, LimitHit("temporary", 7 * MEBIBYTE)), result
+
+
+async def test_temporary_files_of_programs_that_ended_are_not_their_interpreters(open_bench: OpenBench):
+    # Nobody reads on in what has reported, and what it sent there then stays open until it is closed.
+    code = """
+import json, os, socket, struct, tempfile, time
+held = tempfile.TemporaryFile(buffering=0)
+held.write(bytes(70 << 20))
+channel = socket.socket(fileno=3)
+report = json.dumps({"status": 0}).encode()
+channel.send(struct.pack("!I", len(report)) + report)
+time.sleep(0.5)
+socket.send_fds(channel, [b"x"], [held.fileno(), 1])
+os._exit(0)
+"""
+    limits = Limits(ahead_bytes=64 * MEBIBYTE, wall_seconds=10)
+    ended: list[ExecutionResult] = []
+
+    async def another() -> None:
+        ended.append(await bench.run("import time\ntime.sleep(4)\nprint('still here')"))
+
+    async with open_bench(limits=limits) as bench, anyio.create_task_group() as tasks:
+        tasks.start_soon(another)
+        for _ in range(3):
+            tasks.start_soon(bench.run, code)
+    assert [result.stdout for result in ended] == ["still here\n"]
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr", "both"])

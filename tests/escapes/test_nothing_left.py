@@ -12,6 +12,7 @@ import pytest
 
 from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution import zygote
+from mcp_python_executor.execution.engine import SPARES
 from mcp_python_executor.execution.model import ExecutionResult, Interpreter, Status
 from mcp_python_executor.limits import MEBIBYTE, Limits
 from mcp_python_executor.process import proc
@@ -189,6 +190,48 @@ async def test_a_stopped_interpreter_holds_no_end_up(
         with anyio.fail_after(_SECONDS):
             assert (await scene.run("time.sleep(60)", timeout_seconds=2)).status is Status.TIMEOUT
         await assert_gone(scene.crowd)
+
+
+# What has a file of its own /tmp open when no process of the program is left: its mounts can't go.
+_HOLDS = {
+    "sockets that are on their way to each other": """
+pair = socket.socketpair()
+for end in pair:
+    socket.send_fds(end, [b"x"], [held.fileno(), *(each.fileno() for each in pair)])
+""",
+    "what it sent to the server": "socket.send_fds(socket.socket(fileno=3), [bytes(4)], [held.fileno()] * 200)",
+    "what it sent to the server and does not read": """
+channel = socket.socket(fileno=3)
+channel.sendall(b'\\0\\0\\0\\2{}')
+socket.send_fds(channel, [bytes(4)], [held.fileno()] * 200)
+""",
+}
+
+
+@pytest.mark.parametrize("end", ["ends", "leaves a process"])
+@pytest.mark.parametrize("what", _HOLDS)
+async def test_what_holds_a_file_of_a_program_that_has_ended_holds_nobody_up(
+    open_bench: OpenBench, what: str, end: str
+):
+    code = f"""
+import os, signal, socket
+held = open(os.environ["TMPDIR"] + "/held", "w+b", 0)
+held.write(bytes(1 << 20))
+{_HOLDS[what]}
+if {end != "ends"} and os.fork() == 0:
+    signal.pause()
+print("held", flush=True)
+os._exit(0)
+"""
+    async with open_bench() as bench:
+        await bench.run("1")
+        interpreters = [process.pid for process in psutil.Process().children()]
+        for _ in range(2 * (bench.zygotes.engine.limits.concurrent + SPARES) + 1):
+            with suppress(EngineError), anyio.fail_after(_SECONDS):
+                assert (await bench.run(code)).stdout == "held\n"
+            with anyio.fail_after(_SECONDS):
+                assert (await bench.run("6 * 7")).result == "42"
+        assert [process.pid for process in psutil.Process().children()] == interpreters
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from mcp_python_executor.execution.model import Status
+from mcp_python_executor.process import proc
 from mcp_python_executor.sandbox.probe import Confinement
 from tests.bench import OpenBench
 from tests.escapes.attack import attack
@@ -225,10 +226,14 @@ os.write(writer, b"x")
 
 
 class Watch:
-    """Sees from outside what stands above each execution, when it says that it is up, and then lets it go on."""
+    """Sees from outside what stands above each execution, when it says that it is up, and then lets it go on.
+
+    And the first processes of all namespaces.
+    """
 
     def __init__(self, output: Path) -> None:
         self.seen: list[dict[int, tuple[object, ...]]] = []
+        self.inits: list[dict[int, tuple[object, ...]]] = []
         self.output = output
         output.mkdir()
 
@@ -239,6 +244,7 @@ class Watch:
                 ours = psutil.Process().children(recursive=True)
                 (run,) = [process for process in ours if directory(process) == line.removeprefix("up ")]
                 self.seen.append({process.pid: standing(process) for process in run.parents() if process in ours})
+                self.inits.append({process.pid: standing(process) for process in ours if proc.is_first(process.pid)})
                 (self.output / "seen").touch()
 
 
@@ -252,11 +258,11 @@ def directory(process: psutil.Process) -> str:
 
 def standing(process: psutil.Process) -> tuple[object, ...]:
     """How the kernel treats a process."""
-    proc = Path(f"/proc/{process.pid}")
+    place = Path(f"/proc/{process.pid}")
     return (
         *(process.status() == psutil.STATUS_STOPPED, process.nice(), process.ionice(), process.cpu_affinity()),
         *(os.getpgid(process.pid), os.sched_getscheduler(process.pid)),
-        *((proc / "oom_score_adj").read_text(), (proc / "limits").read_text()),
+        *((place / "oom_score_adj").read_text(), (place / "limits").read_text()),
     )
 
 
@@ -305,6 +311,11 @@ for name, trick in {tricks}:
         del before[next(iter(before))], later[next(iter(later))]
     assert before
     assert later == before
+    before, later = watch.inits[1:]
+    stayed = before.keys() & later
+    if standing.namespaces:  # bubblewrap's own if it is there, the interpreter's, and the attacked execution's
+        assert len(stayed) >= 2 + (standing.bubblewrap is not None)
+    assert {pid: later[pid] for pid in stayed} == {pid: before[pid] for pid in stayed}
 
 
 async def test_orders_written_to_every_descriptor_give_the_interpreter_none(open_bench: OpenBench, tmp_path: Path):

@@ -8,6 +8,8 @@ import socket
 import tempfile
 import textwrap
 from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +228,7 @@ SABOTAGE = {
     "kills itself": "os.kill(os.getpid(), 9)",
     "stops itself": "os.kill(os.getpid(), 19)",
     "never ends": "while True: pass",
-    "waits for ever": "socket.socketpair()[0].recv(1)",
+    "waits for ever": "import signal\nsignal.pause()",
     "fails": "1 / 0",
     "is not Python": "this is not Python",
     "closes all": "os.closerange(0, 4096)",
@@ -262,6 +264,17 @@ SABOTAGE = {
     "reads the orders": "c = control()\nif c and os.fork() == 0:\n    while c.recv(65536): pass\n    os._exit(0)",
     "floods": "c = control()\nfor _ in range(4 if c else 0):\n    if os.fork() == 0:\n        try:\n"
     '            while True: c.send(b\'{"event": "init", "id": "x"}\')\n        except OSError: os._exit(0)',
+    "stops the first processes of runs": "if inits(): os.kill(begin(PLACE).pid, 19)",
+    "kills the first processes of runs": "if inits(): os.kill(begin(PLACE).pid, 9)",
+    "starves the first processes of runs": "import resource\nif inits():\n    run = begin(PLACE)\n"
+    "    for n in range(16):\n        try: resource.prlimit(run.pid, n, (0, 0))\n        except OSError: pass",
+    "takes all first processes of runs": "while inits():\n    try: begin(PLACE)\n    except OSError: break",
+    "ends what makes first processes": "if inits():\n    for n in range(1, 65):\n        try: os.kill(1, n)\n"
+    "        except OSError: pass",
+    "asks for first processes in vain": "if inits():\n    for words in (b'', b'??', b'?' * 9999):\n"
+    "        try: inits()._maker.send(words)\n        except OSError: pass",
+    "asks for what is no run": "if inits():\n    for name in ('..', '.', '/', '', 'not-there', 'x' * 9999):\n"
+    "        try: inits().begin(name)\n        except OSError: pass",
     "leaves the way to its runs": "os.chmod = os.mkdir = os.makedirs = lambda *_, **__: None",
 }
 
@@ -270,7 +283,9 @@ SABOTAGE = {
 async def test_a_sabotaged_interpreter_costs_only_its_own_environment(
     open_bench: OpenBench, tmp_path: Path, interpreter: Interpreter, monkeypatch: pytest.MonkeyPatch, how: str
 ):
-    async with infected(open_bench, tmp_path, SABOTAGE[how], limits=Limits(wall_seconds=1)) as bench:
+    place = f"next(__import__('glob').iglob({str(tmp_path)!r} + '/runs/*/'))"
+    code = SABOTAGE[how].replace("PLACE", place)
+    async with infected(open_bench, tmp_path, code, limits=Limits(wall_seconds=1)) as bench:
         other = in_another_environment(bench, interpreter, tmp_path)
         assert (await other.run("6 * 7")).result == "42"
         monkeypatch.setattr(zygote, "_START_SECONDS", 2)
@@ -364,7 +379,7 @@ async def test_a_worker_that_is_kept_from_its_walls_is_behind_the_interpreters(
 import sys
 for name in ("inside.landlock", "inside.seccomp", "inside.namespaces"):
     module = sys.modules.get(name)
-    for each in ("restrict", "install", "drop_capabilities", "own_mounts", "no_new_privileges"):
+    for each in ("restrict", "install", "drop_capabilities", "join_mounts", "own_user", "no_new_privileges"):
         if hasattr(module, each):
             setattr(module, each, lambda *_, **__: True)
 told.append("attack-ran-to-its-end")
@@ -379,6 +394,22 @@ told.append("attack-ran-to-its-end")
     assert state(victim.parent.parent) == before
 
 
+# A process that is told to be the first one of a run, of which it is never told that it has ended.
+_IN_A_RUNS_NAME = """
+zygote = next(each for each in gc.get_objects() if type(each).__name__ == "Zygote")
+told, (ended, end) = type(zygote).tell, os.pipe()
+other = os.fork()
+if other == 0:
+    os.read(ended, 1)
+    held = b"x" * (200 << 20)
+    signal.pause()
+def tell(self, event, pid=0):
+    if event["event"] == "ended":
+        os.write(end, b"x")
+    else:
+        told(self, event, other if event["event"] == "init" else pid)
+type(zygote).tell = tell
+"""
 # What a package does to the machine while it is imported, or once it has been.
 EXHAUSTING = {
     "20 processes and threads": [
@@ -399,6 +430,26 @@ EXHAUSTING = {
             "threading.Thread(target=take, daemon=True).start()",
             id="heap, later",
         ),
+        pytest.param(f"if inits():\n{textwrap.indent(_IN_A_RUNS_NAME, '    ')}", id="in a run's name"),
+        # In namespaces of runs that nobody asked for.
+        pytest.param("inits() and inside(begin(place), fill)", id="a run's files"),
+        pytest.param("for _ in range(9): inits() and inside(begin(place), lambda: fill(20))", id="nine runs' files"),
+        pytest.param("for _ in range(9): inits() and inside(begin(place), many)", id="nine runs' empty files"),
+        pytest.param(
+            "if inits():\n    run = begin(place)\n    inside(run, fill)\n    os.kill(run.pid, 19)",
+            id="a stopped run's files",
+        ),
+        pytest.param(
+            "if inits():\n    run = begin(place)\n    inside(run, fill)\n    inits().end_run(run)",
+            id="an ended run's files",
+        ),
+        pytest.param(
+            "if inits():\n    run = begin(place)\n    inside(run, fill)\n    run.close()", id="a forsaken run's files"
+        ),
+    ],
+    "200 pipes and sockets": [
+        pytest.param("held = [socket.socketpair() for _ in range(300)]", id="sockets"),
+        pytest.param("held = [os.pipe() for _ in range(300)]", id="pipes"),
     ],
     "20 MB on the disk": [
         pytest.param("open(place + '/big', 'wb').write(bytes(100 << 20))", id="a file"),
@@ -434,12 +485,19 @@ async def test_a_package_exhausts_nothing_and_programs_run_on(
     # Only where it is imported ahead: the control socket is the warm interpreter's.
     package = f"""
 import glob, mmap, threading, time
+def fill(size=80):
+    with open("/tmp/big", "wb") as big:
+        big.write(bytes(size << 20))
+    globals()["held"] = open("/tmp/big")
+def many():
+    for n in range(9000): open(f"/tmp/{{n}}", "w").close()
 if control():
     place = next(place for place in glob.glob({str(runs)!r} + "/*") if os.path.isdir(place))
 {textwrap.indent(code, "    ")}
     time.sleep(0.5)
 """
-    limits = Limits(ahead_bytes=64 * MEBIBYTE, processes=20, disk_bytes=20 * MEBIBYTE)
+    is_bounded = standing.bubblewrap and (standing.namespaces or "inits()" not in code)
+    limits = Limits(ahead_bytes=64 * MEBIBYTE, processes=20, disk_bytes=20 * MEBIBYTE, buffers=200)
     with capture_logs() as logs:
         async with infected(open_bench, tmp_path, package, limits=limits) as bench:
             other = in_another_environment(bench, interpreter, tmp_path)
@@ -447,7 +505,7 @@ if control():
             with contextlib.suppress(ExecutorError):  # its interpreter may be ended meanwhile
                 assert (await bench.run("6 * 7")).result == "42"
             with anyio.fail_after(_SECONDS):
-                while standing.bubblewrap and not reasons(logs):  # noqa: ASYNC110 - it has no event of its own
+                while is_bounded and not reasons(logs):  # noqa: ASYNC110 - it has no event of its own
                     await anyio.sleep(0.01)
             assert (await bench.run("6 * 7")).result == "42"
             ours = psutil.Process().children(recursive=True)
@@ -458,6 +516,81 @@ if control():
                     await anyio.sleep(0.01)
             assert (await other.run("6 * 7")).result == "42"
     assert all(f"used more than {bound}" in reason for reason in reasons(logs)), logs
+
+
+# What becomes of the first process of a run while somebody holds a file of the run's /tmp.
+HIDES = {
+    "it is killed": "run = filled(place)\nos.kill(run.pid, 9)",
+    "it is killed beside a process that nobody waits for": """
+run = filled(place)
+ctypes.CDLL(None).setns(run._pids, 0x20000000)
+if os.fork() == 0:
+    os._exit(0)
+os.kill(run.pid, 9)
+""",
+    "it is killed behind answers that nobody reads": """
+run = filled(place)
+inits()._maker.setblocking(False)
+try:
+    while True: inits()._maker.send(b"+")
+except OSError:
+    os.kill(run.pid, 9)
+""",
+    "it mounts what it is to keep by a link": """
+top = "/tmp/" + place.split("/")[2]
+os.rename(top, "/tmp/moved")
+for line in open("/proc/self/mountinfo"):
+    path = line.split()[4].replace("/tmp/moved", top)
+    if path.startswith(top + "/") and "/infected/" not in path:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.symlink("/" if path.endswith("/infected") else path.replace(top, "/tmp/moved"), path)
+run = filled(place, place.partition("/runs/")[0] + "/infected/tmp")
+inits().end_run(run)
+""",
+}
+
+
+@pytest.mark.parametrize("how", HIDES)
+async def test_no_file_system_stays_where_nobody_finds_it(
+    open_bench: OpenBench, tmp_path: Path, standing: Confinement, how: str
+):
+    if not (standing.namespaces and standing.bubblewrap):
+        pytest.skip("runs have no file systems of their own here")
+    (tmp_path / "out").mkdir()
+    package = f"""
+import ctypes, glob
+def fill(directory):
+    with open(directory + "/big", "wb") as big:
+        big.write(bytes(80 << 20))
+    globals()["held"] = open(directory + "/big")
+def filled(place, directory="/tmp"):
+    run = begin(place)
+    inside(run, lambda: fill(directory))
+    return run
+if control():
+    place = next(place for place in glob.glob({str(tmp_path / "runs")!r} + "/*") if os.path.isdir(place))
+    open({str(tmp_path / "out" / "begun")!r}, "w").close()
+{textwrap.indent(HIDES[how], "    ")}
+    signal.pause()
+"""
+    # Where Landlock knows no scopes, it keeps nobody from signalling a first process.
+    behind = partial(open_bench, confinement=replace(standing, landlock=False))
+    before = psutil.virtual_memory().shared
+    async with infected(behind, tmp_path, package, output_path=tmp_path / "out") as bench:
+
+        async def run() -> None:  # as long as it waits for the interpreter, that goes on
+            with contextlib.suppress(ExecutorError):
+                await bench.run("6 * 7")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            with anyio.fail_after(_SECONDS):
+                while not (tmp_path / "out" / "begun").exists():  # noqa: ASYNC110 - nothing tells
+                    await anyio.sleep(0.05)
+                await anyio.sleep(1)
+                while psutil.virtual_memory().shared > before + 40 * MEBIBYTE:  # noqa: ASYNC110 - nothing tells
+                    await anyio.sleep(0.05)
+            tasks.cancel_scope.cancel()
 
 
 def reasons(logs: Sequence[MutableMapping[str, Any]]) -> list[str]:

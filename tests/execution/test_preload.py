@@ -22,7 +22,7 @@ def stop():
         pass
 """
 # As the interpreter that forks it is.
-_FAILS_ONCE = "import colorsys\nif os.getpid() == 1: raise RuntimeError"
+_FAILS_ONCE = "import colorsys\nif os.getpid() == 2: raise RuntimeError"
 _OPTIONAL = "try:\n    import beside\nexcept ImportError:\n    beside = None\n"
 
 

@@ -229,6 +229,7 @@ async def test_of_many_executions_each_ends_as_it_should_and_nothing_is_left(
     async with open_bench(isolation=isolation, limits=LIMITS) as bench:
         soak = Soak(bench)
         await soak.run([(-1, KINDS[0])])
+        await bench.make_room()
         began = await state(runs, [])
         quarter = len(cases) // 4
         await soak.run(cases[:quarter])

@@ -62,20 +62,19 @@ _NEWNS, _NEWIPC, _NEWUSER, _NEWPID = 0x20000, 0x08000000, 0x10000000, 0x20000000
 # Time, cgroup, host name and network.
 _OTHER_NAMESPACES = (0x80, 0x02000000, 0x04000000, 0x40000000)
 _TMPFS, _PROC, _PRIVATE, _BIND = 6, 14, 0x44000, 0x1000
+_MOUNTING = "mount umount2 move_mount open_tree fsopen fsmount fspick mount_setattr pivot_root chroot"
 
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("unshare", (_NEWNS | _NEWIPC,)),
-        ("unshare", (_NEWUSER,)),
-        ("unshare", (_NEWPID,)),
+        ("unshare", (_NEWUSER | _NEWIPC,)),
         ("setns", (3, _NEWPID)),
-        *(("mount", (0, 0, 0, flags)) for flags in (_TMPFS, _PROC, _PRIVATE, _BIND, _BIND | 0x4000)),
+        ("setns", (3, _NEWNS)),
         ("capset", ()),
     ],
 )
-def test_a_zygote_may_make_a_runs_namespaces_and_mounts(machine: str, name: str, arguments: tuple[int, ...]):
+def test_a_zygote_may_put_a_worker_into_its_namespaces(machine: str, name: str, arguments: tuple[int, ...]):
     assert verdict(machine, name, *arguments, zygote=True) == bpf.ALLOW
     assert verdict(machine, name, *arguments) == bpf.ERRNO | errno.EPERM
 
@@ -83,11 +82,14 @@ def test_a_zygote_may_make_a_runs_namespaces_and_mounts(machine: str, name: str,
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        *(("unshare", (kind | _NEWUSER,)) for kind in _OTHER_NAMESPACES),
+        *(("unshare", (kind,)) for kind in (0, 0x400, _NEWUSER, _NEWIPC, _NEWNS, _NEWPID, *_OTHER_NAMESPACES)),
+        *(("unshare", (kind | _NEWUSER | _NEWIPC,)) for kind in (_NEWNS, _NEWPID, *_OTHER_NAMESPACES)),
         *(("clone", (kind | 17,)) for kind in (*_OTHER_NAMESPACES, _NEWUSER, _NEWPID, _NEWNS)),
-        *(("setns", (3, kind)) for kind in (0, _NEWNS, _NEWUSER, _NEWPID | _NEWNS, *_OTHER_NAMESPACES)),
+        *(("setns", (3, kind)) for kind in (0, _NEWUSER, _NEWPID | _NEWNS, *_OTHER_NAMESPACES)),
+        *(("mount", (0, 0, 0, flags)) for flags in (0, _TMPFS, _PROC, _PRIVATE, _BIND, _BIND | 0x4000)),
         # Remounts, moves, and what shares mounts.
-        *(("mount", (0, 0, 0, flags)) for flags in (0, 32, 32 | _BIND, 33 | _BIND, 8192, 1 << 17, 1 << 19, 1 << 20)),
+        *(("mount", (0, 0, 0, flags)) for flags in (32, 32 | _BIND, 33 | _BIND, 8192, 1 << 17, 1 << 19, 1 << 20)),
+        *((name, (0, 0)) for name in _MOUNTING.split()),
         ("prctl", (8,)),
     ],
 )
@@ -197,6 +199,11 @@ def test_no_process_becomes_one_that_runs_when_nobody_else_does(machine: str, mo
         told = verdict(machine, "sched_setscheduler", 0, policy, mounts=mounts)
         assert told == (bpf.ALLOW if allowed else bpf.ERRNO | errno.EPERM)
     assert verdict(machine, "sched_setattr", mounts=mounts) == bpf.ERRNO | errno.ENOSYS
+
+
+def test_the_limits_of_a_namespaces_first_process_stay(machine: str):
+    told = [verdict(machine, "prlimit64", pid) for pid in (1, 0, 77)]
+    assert told == [bpf.ERRNO | errno.EPERM, bpf.ALLOW, bpf.ALLOW]
 
 
 @pytest.mark.parametrize("name", ["prlimit64", "sched_setaffinity", "sched_setscheduler", "setpriority", "ioprio_set"])

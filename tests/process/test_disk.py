@@ -73,7 +73,7 @@ def test_what_is_new_in_a_shared_directory_counts_and_what_is_old_does_not(share
     for number in range(2000):
         (shared / f"old-{number}").touch()
     time.sleep(0.02)  # past the tick of the clock that stamps files
-    disk = Disk([], shared, Tree([], (), LIMITS), LIMITS, set())
+    disk = Disk([], shared, Tree([], LIMITS), LIMITS, set())
     disk.tree.kernel_ticks = 10
     assert disk.exceeds() == ""
     for number in range(1000):
@@ -88,7 +88,7 @@ class _Wrote(Tree):
     """Processes that wrote so many bytes."""
 
     def __init__(self, size: int) -> None:
-        super().__init__([], (), LIMITS)
+        super().__init__([], LIMITS)
         self._written_bytes = size
 
 
@@ -104,7 +104,7 @@ def test_bytes_in_a_shared_directory_are_a_runs_that_wrote_as_many(shared: Path)
 
 def test_files_in_a_shared_directory_are_the_runs_that_works_most_in_the_kernel(shared: Path):
     together: set[Disk] = set()
-    busy, idle = (Disk([], shared, Tree([], (), LIMITS), LIMITS, together) for _ in range(2))
+    busy, idle = (Disk([], shared, Tree([], LIMITS), LIMITS, together) for _ in range(2))
     together.update((busy, idle))
     busy.tree.kernel_ticks, idle.tree.kernel_ticks = 20, 10
     assert (busy.exceeds(), idle.exceeds()) == ("", "")

@@ -18,6 +18,32 @@ print(os.getpid(), flush=True)
 time.sleep(60)
 """
 
+# Works, waits for a line, and works again.
+_BURN = """
+import sys, time
+for _ in range(2):
+    end = time.process_time() + 0.2
+    while time.process_time() < end: pass
+    print(flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_what_the_first_process_used_before_does_not_count():
+    command = [sys.executable, "-c", _BURN]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdout.readline()
+        tree = Tree([process.pid], Limits())
+        before = tree.activity()[1], tree.kernel_ticks
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        after, _ = tree.activity()[1], process.kill()
+    assert before == (0, 0)
+    assert after > 0.1
+
 
 @pytest.mark.parametrize("seen", ["before it was apart", "never before"])
 def test_what_is_below_a_process_apart_does_not_count(seen: str):
@@ -26,8 +52,8 @@ def test_what_is_below_a_process_apart_does_not_count(seen: str):
             assert nest.stdout
             for _ in range(3):
                 nest.stdout.readline()
-            tree = Tree([os.getpid()], (), Limits())
-            own, _ = Tree([os.getpid()], (), Limits()).activity({nest.pid})
+            tree = Tree([os.getpid()], Limits())
+            own, _ = Tree([os.getpid()], Limits()).activity({nest.pid})
             if seen == "before it was apart":
                 assert tree.activity()[0] == own + 3
             assert [tree.activity({nest.pid})[0] for _ in range(2)] == [own, own]

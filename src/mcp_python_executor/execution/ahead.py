@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mcp_python_executor.limits import Limits
+from mcp_python_executor.process import buffers
 from mcp_python_executor.process.disk import Usage, usage
 from mcp_python_executor.process.usage import Tree
 
@@ -19,25 +20,27 @@ _BUSY_SHARE = 0.05
 class Ahead:
     """Looks at an interpreter and all that descends from it, but for its runs, which are looked at by themselves.
 
-    `roots` are its outermost process and the interpreter, `directory` is where it may write, and `temporary` are the
-    directories that it has to itself.
+    `roots` are its outermost process and the first one of its namespaces, `directory` is where it may write.
     """
 
-    def __init__(self, roots: list[int], directory: Path, temporary: Collection[str], limits: Limits) -> None:
+    def __init__(self, roots: list[int], directory: Path, limits: Limits) -> None:
         self._directory, self._limits = directory, replace(limits, memory_bytes=limits.ahead_bytes)
-        self._tree = Tree(roots, temporary, self._limits)
+        self._tree = Tree(roots, self._limits)
         self._looked = time.monotonic()
         self._cpu_seconds = self._busy_seconds = 0.0
         self._written_bytes = self._own_written_bytes = 0
 
-    def exceeded(self, pids: Collection[int], names: Collection[str], *, warm: bool, idle: bool) -> str:
+    def exceeded(
+        self, pids: Collection[int], leaving: Collection[int], names: Collection[str], *, warm: bool, idle: bool
+    ) -> str:
         """What it uses too much of, or nothing.
 
-        `pids` and `names` are its runs' processes and directories. `warm`: it has imported what it was to import.
-        `idle`: no run was under way since the last look, for what they used is charged to whoever waited for them.
+        `pids` and `names` are its runs' processes and directories, and `leaving` the first processes of runs that have
+        just ended, which take away what those left. `warm`: it has imported what it was to import. `idle`: no run was
+        under way for a while, for what they used is charged to whoever waited for them.
         """
         tasks, cpu_seconds = self._tree.activity(pids)
-        memory_bytes, written_bytes = self._tree.memory(pids), self._tree.written(pids)
+        memory_bytes, written_bytes = self._tree.memory(pids, leaving), self._tree.written(pids)
         now = time.monotonic()
         elapsed, used = now - self._looked, cpu_seconds - self._cpu_seconds
         if idle:
@@ -49,6 +52,8 @@ class Ahead:
             return limits.told("processes")
         if memory_bytes > limits.memory_bytes:
             return limits.told("memory")
+        if buffers.held(self._tree.processes(pids), limits.buffers) > limits.buffers:
+            return limits.told("buffers")
         if exceeded := Usage(self._own_written_bytes).exceeds(limits) or self._on_disk(names).exceeds(limits):
             return limits.told(exceeded)
         if self._busy_seconds > _BUSY_SECONDS:

@@ -4,7 +4,7 @@ A cgroup whose children have controllers holds no process itself, so the server 
 
     the server's own cgroup
         server          the server, its zygotes and package operations
-        run-ID          one run, from its first process on
+        run-ID          one run, from its worker on
 
 Memory is charged to the cgroup in which it was first touched, so a run is not charged what its zygote imported ahead.
 """

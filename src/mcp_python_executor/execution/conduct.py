@@ -26,7 +26,6 @@ from mcp_python_executor.process.usage import Tree
 # Often enough that a tree at full speed overshoots little. Of the four looks those at activity and memory cost some
 # 0.4 ms a process, those at disk and buffers more with each file and descriptor, and they rest for as long.
 LOOK_SECONDS = 0.05
-_TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - as the run sees them, each its own
 # A disk with less free has refused a program's write, whatever else had room.
 _FULL_DISK_BYTES = 1024 * 1024
 _LIMITS_OF_TIME = ("time", "cpu")
@@ -62,14 +61,14 @@ class Conduct:
         self.stderr = Output(worker.stderr, worker.spools["stderr"], inline=inline, kept=kept)
         self._outputs = {"stdout": self.stdout, "stderr": self.stderr}
         worker.stdout = worker.stderr = -1  # each output closes its own
-        self._temporary = _TEMPORARY if engine.confinement.namespaces else ()
+        self._has_temporary = engine.confinement.namespaces
         self.report = Report()
         self.failure: EngineError | None = None
         self.limit: LimitHit | None = None
         # As far as the watch saw: a short run has ended before it looks.
         self.cpu_seconds = 0.0
         self.peak_memory_bytes = 0
-        self._tree = Tree(worker.pids, self._temporary, limits)
+        self._tree = Tree(worker.pids, limits)
         self._disk, self._disks = Disk(worker.places, surroundings.output, self._tree, limits, disks), disks
         self._stop = anyio.Event()
         # Whether all that the program had to say is here, though its streams have not ended.
@@ -218,7 +217,7 @@ class Conduct:
         name = refusals.bound(self.report.error, signal)
         is_ours = {
             "processes": self.strict or self._was_refused_processes(),
-            "temporary": bool(self._temporary) and not any(map(_is_full, self.roots.values())),
+            "temporary": self._has_temporary and not any(map(_is_full, self.roots.values())),
         }
         return self.limits.hit(name) if name and is_ours.get(name, True) else None
 

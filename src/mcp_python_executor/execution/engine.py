@@ -18,10 +18,13 @@ from mcp_python_executor.execution.worker import Worker
 from mcp_python_executor.limits import Limits
 from mcp_python_executor.sandbox import bubblewrap
 from mcp_python_executor.sandbox.policy import readable
-from mcp_python_executor.sandbox.probe import INSIDE, Confinement, bootstrap, init_program
+from mcp_python_executor.sandbox.probe import INSIDE, Confinement, bootstrap
 
 Hold = Callable[[str], AbstractContextManager[bool]]
 """Keeps the files of a generation, by its id, while the context is open; gives whether it could."""
+
+SPARES = 2
+"""Workers forked ahead. A client that calls again at once finds the second, while the place of the first is filled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,8 @@ class Engine:
             "walls": [name for name in ("namespaces", "landlock", "seccomp") if getattr(confinement, name)],
             "network": policy.network,
             "stack_signal": stacks.SIGNAL,
-            "init": init_program(),
             "runs": str(directory),
+            "usual_runs": limits.concurrent + SPARES,
             "preload_bytes": limits.preload_bytes,
             "read": [str(path) for path in read],
             "look": [str(path) for path in look],

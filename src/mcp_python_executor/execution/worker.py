@@ -1,10 +1,12 @@
 """A worker seen from the server: its directory, its streams, its channel, and how it ended."""
 
 import json
+import math
 import os
 import signal
 import socket
 import struct
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +60,10 @@ KILLED = Exit(signal.SIGKILL, 0.0, 0)
 class Worker:
     """A forked process that runs one program in `directory`.
 
-    `ended` is set when it and everything it started are gone, with `exit` (None when its zygote died with it).
-    `pids` are its run's first process and the worker's, as the server sees them, complete once `forked` is set; they
-    are in `leaf` where cgroups are delegated. `theirs` are the worker's ends of its streams and its channel, until it
-    has them.
+    `ended` is set when it and everything it started are gone, with `exit` (None when its zygote died with it), at
+    `ended_at` by the clock of time.monotonic(). `pids` are its run's first process and the worker's, as the server sees
+    them, complete once `forked` is set; the last is in `leaf` where cgroups are delegated. `theirs` are the worker's
+    ends of its streams and its channel, until it has them.
     """
 
     def __init__(self, execution_id: str, parent: Path) -> None:
@@ -73,6 +75,7 @@ class Worker:
         self.spools = {name: parent.parent / f"{execution_id}.{name}" for name in ("stdout", "stderr")}
         self.forked = anyio.Event()
         self.ended = anyio.Event()
+        self.ended_at = math.inf
         self.exit: Exit | None = None
         self.failure = ""
         self.pids: list[int] = []
@@ -219,7 +222,7 @@ class Worker:
                 return False
         if not self.ended.is_set():
             self.exit = told
-            self.ended.set()
+            self.end()
         return True
 
     def _has_parted(self, status: int) -> bool:
@@ -230,6 +233,12 @@ class Worker:
         first, last = self.pids
         # In this order: what the worker started is its own child, or its first process's once that one has ended.
         return proc.parting_status(last) == status and _is_childless(last) and _is_childless(first)
+
+    def end(self) -> None:
+        """Nothing of it runs any more."""
+        if not self.ended.is_set():
+            self.ended_at = time.monotonic()
+            self.ended.set()
 
     def tell_stack(self) -> None:
         """Has the worker report where its program is, in place of its report."""

@@ -22,20 +22,17 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mcp_python_executor.errors import EngineError
 from mcp_python_executor.execution.ahead import Ahead
-from mcp_python_executor.execution.engine import Engine
+from mcp_python_executor.execution.engine import SPARES, Engine
 from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.worker import Exit, Worker
 from mcp_python_executor.process import owned
 from mcp_python_executor.process.folders import remove
-from mcp_python_executor.sandbox.bubblewrap import TEMPORARY
 
 _START_SECONDS = 60
 # A run that forks without end makes everybody slow, the zygote that ends it too.
 _END_SECONDS = 5
 _GONE_SECONDS = 30
 _POLL_SECONDS = 0.01
-# A client that calls again at once finds the second, while the place of the first is filled.
-_SPARES = 2
 # How often is looked at what packages use: while they are imported, and once nothing of theirs should go on.
 _WARMING_LOOK_SECONDS, _WARM_LOOK_SECONDS = 0.05, 0.5
 _MESSAGE_BYTES = 65_536
@@ -81,7 +78,8 @@ class Zygote:
         self.overran = self.unfit = ""
         self.used = time.monotonic()
         self._workers: dict[str, Worker] = {}
-        self._given = 0
+        # Those asked for, until they have ended for a while.
+        self._given: list[Worker] = []
         # Directories of runs that are still there.
         self._kept: set[str] = set()
         # Forked ahead, the oldest first.
@@ -165,22 +163,22 @@ class Zygote:
         life.cancel()
 
     async def _watch(self, outermost: int, life: anyio.CancelScope) -> None:
-        """Ends the zygote when what is imported ahead uses too much: its process is `outermost`, its pid is known."""
+        """Ends the zygote when what is imported ahead uses too much, in all that descends from `outermost`."""
         await self._confined.wait()
-        temporary = TEMPORARY if self._engine.confinement.bubblewrap else ()
-        ahead = Ahead([outermost, self._pid], self.directory, temporary, self._engine.limits)
-        given, idle = self._given, True
+        ahead = Ahead([outermost, self._pid], self.directory, self._engine.limits)
         while not self.overran:
-            running = [worker for worker in self._workers.values() if worker not in self._spares]
-            idle, was_idle = not running, idle
+            now = time.monotonic()
+            self._given = [each for each in self._given if now - each.ended_at < _END_SECONDS]
+            running = [each for each in self._given if not each.ended.is_set()]
+            in_use = {pid for worker in self._workers.values() for pid in worker.pids}
             look = partial(
                 ahead.exceeded,
                 {pid for worker in running for pid in worker.pids},
+                {pid for worker in self._given for pid in worker.pids[:1]} - in_use,
                 set(self._kept),
                 warm=self._ready.is_set(),
-                idle=idle and was_idle and given == self._given,
+                idle=all(now - each.ended_at > 2 * _WARM_LOOK_SECONDS for each in self._given),
             )
-            given = self._given
             self.overran = await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
             if not self.overran:
                 await anyio.sleep(_WARM_LOOK_SECONDS if self._ready.is_set() else _WARMING_LOOK_SECONDS)
@@ -222,7 +220,7 @@ class Zygote:
         elif event.event == "exited":
             worker.exit = Exit(event.status, event.cpu, event.peak)
             if worker.is_alone():
-                worker.ended.set()  # what is left is the run's first process, and that is ours
+                worker.end()  # what is left is the run's first process, and that is ours
         else:
             del self._workers[worker.id]
             self._lose(worker, event.reason)
@@ -239,7 +237,7 @@ class Zygote:
     def _lose(self, worker: Worker, reason: str) -> None:
         worker.failure = reason
         worker.forked.set()
-        worker.ended.set()
+        worker.end()
         if worker.leaf is not None:
             self._engine.cgroups.remove(worker.leaf)
 
@@ -258,19 +256,23 @@ class Zygote:
         Raises:
             EngineError: the zygote has died.
         """
-        self._given += 1
         self.used = time.monotonic()
         while self._spares:
             spare = self._spares.popleft()
             if not spare.ended.is_set():
-                return spare
+                return self._give(spare)
             self._drop(spare)
-        return await self._fork()
+        return self._give(await self._fork())
+
+    def _give(self, worker: Worker) -> Worker:
+        if self._ahead:  # then there is a watch, which forgets it
+            self._given.append(worker)
+        return worker
 
     async def refill(self) -> None:
         """Forks spares ahead of the next executions, where there are too few."""
         async with self._refilling:
-            while len(self._spares) < _SPARES and self.alive and not self._retired:
+            while len(self._spares) < SPARES and self.alive and not self._retired:
                 self._spares.append(await self._fork())
                 if not self.alive:  # it died, or was retired, while this one was put into its cgroup
                     self._drop_spares()
@@ -299,7 +301,8 @@ class Zygote:
     async def _put_in_leaf(self, worker: Worker) -> None:
         with anyio.move_on_after(_END_SECONDS):  # without one the watch holds it
             await worker.forked.wait()
-            leaf = partial(self._engine.cgroups.leaf, worker.id, worker.pids, self._engine.limits)
+            pids = worker.pids[-1:]  # the first process serves other runs too
+            leaf = partial(self._engine.cgroups.leaf, worker.id, pids, self._engine.limits)
             worker.leaf = await anyio.to_thread.run_sync(leaf)
 
     async def kill(self, worker: Worker) -> None:

@@ -104,7 +104,7 @@ def restrict(
 
 
 def scope(*, network: bool) -> None:
-    """The same without file system rights: a thread so confined can still mount, which Landlock otherwise forbids.
+    """The same without file system rights, for whoever forks what is to have some: layers only ever narrow.
 
     Raises:
         OSError: the kernel refused.

@@ -1,4 +1,4 @@
-"""Locked mounts for the zygote, and for each run a PID namespace, mounts and a /tmp of its own.
+"""Locked mounts for the zygote, and the mounts of a run: a /tmp and a /proc of its own.
 
 See user_namespaces(7), pid_namespaces(7) and mount_namespaces(7): in a mount namespace that a less privileged user
 namespace owns, what was mounted before is locked and can be neither unmounted nor remounted.
@@ -10,20 +10,26 @@ import contextlib
 import ctypes
 import errno
 import os
-import resource
-import select
-import signal
 import struct
+import time
+
+TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID = 0x20000, 0x08000000, 0x10000000, 0x20000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _CAPABILITY_VERSION_3 = 0x20080522
-_PID = struct.Struct("i")
 # Each costs the kernel about a kilobyte that no size bounds.
 _MOST_INODES = 65_536
+# The least that a file in memory takes, by which small file systems have few.
+_INODE = 256
+# How soon is tried again to unmount what is still in use, and at last how often.
+_BUSY_SECONDS, _BUSY_SECONDS_AT_MOST = 0.001, 0.05
 
 # What every /proc shows of the user who started the server: see keyrings(7).
 _ANOTHERS_IN_PROC = ("/proc/keys", "/proc/key-users")
@@ -37,8 +43,8 @@ def _checked(result: int, what: str) -> None:
         raise OSError(failure, f"{what}: {os.strerror(failure)}")
 
 
-def enter_locked() -> int:
-    """Becomes PID 1 of namespaces whose mounts are locked; gives a descriptor of their PID namespace.
+def enter_locked() -> None:
+    """Becomes PID 1 of namespaces whose mounts are locked.
 
     Call it single-threaded, before any import of a package. The process that called waits and never returns.
 
@@ -46,14 +52,32 @@ def enter_locked() -> int:
         OSError: the machine refuses nested namespaces.
     """
     _unshare_with_user(_NEWNS | _NEWPID, "unshare user, mount and PID namespaces")
-    zygote = os.fork()  # a PID namespace begins with the next child
-    if zygote:
-        # Not bound by the zygote's filter, so nobody there may take this process over: see ptrace(2).
-        _checked(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "keep others out")
-        os.waitpid(zygote, 0)
+    first = os.fork()  # a PID namespace begins with the next child
+    if first:
+        let_in(others=False)
+        os.waitpid(first, 0)
         os._exit(0)
     _seal_devices()
-    return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def let_in(*, others: bool) -> None:
+    """Whether other processes of the same user may take this one over: see PR_SET_DUMPABLE in prctl(2)."""
+    _checked(_libc.prctl(_PR_SET_DUMPABLE, int(others), 0, 0, 0), "keep others out")
+
+
+def own_pids() -> None:
+    """The calling process's next child is the first of a PID namespace."""
+    _checked(_libc.unshare(_NEWPID), "unshare a PID namespace")
+
+
+def join_pids(namespace: int) -> None:
+    """The calling process's next child is in the PID namespace that the descriptor `namespace` is of."""
+    _checked(_libc.setns(namespace, _NEWPID), "enter a PID namespace")
+
+
+def join_mounts(namespace: int) -> None:
+    """Sees the mounts of the mount namespace that the descriptor `namespace` is of, from their root."""
+    _checked(_libc.setns(namespace, _NEWNS), "enter a mount namespace")
 
 
 def _unshare_with_user(kinds: int, what: str) -> None:
@@ -66,14 +90,15 @@ def _unshare_with_user(kinds: int, what: str) -> None:
 
 
 def own_user() -> None:
-    """In the worker: RLIMIT_NPROC counts this run's processes alone, for it counts by user namespace and user.
+    """In the worker: IPC objects of its own, and RLIMIT_NPROC counts this run's processes alone.
 
-    The limit that held until now still holds for all runs together (see the kernel's `inc_rlimit_ucounts`, Linux 5.14).
+    For that counts by user namespace and user. The limit that held until now still holds for all runs together (see the
+    kernel's `inc_rlimit_ucounts`, Linux 5.14).
 
     Raises:
         OSError: the kernel refused.
     """
-    _unshare_with_user(0, "unshare a user namespace")
+    _unshare_with_user(_NEWIPC, "unshare user and IPC namespaces")
 
 
 def _seal_devices() -> None:
@@ -91,138 +116,117 @@ def _mount_flags(path: str) -> int:
     return (flags & 0x40F) | (flags & 0x800) | (ms_relatime if flags & relatime else 0)
 
 
-class Inits:
-    """Has the first process of the next run ready, which is PID 1 of a PID namespace of the run's own.
+class Mounts:
+    """Mounts of the calling process's own, a /proc of its PID namespace among them, and what is mounted for each run.
 
-    A process of its own starts them, for they have to ignore SIGCHLD, as it does: then the kernel waits for the orphans
-    that become theirs (see wait(2)), which otherwise counted as processes until the run's end.
-    """
-
-    def __init__(self, home: int, program: str) -> None:
-        """`program` is what they run: it has to end when its standard input does, and start nothing."""
-        asked, self._ask = os.pipe()
-        self._answers, answer = os.pipe()
-        if os.fork() == 0:
-            _start_inits(asked, answer, home, program)
-        os.close(asked)
-        os.close(answer)
-
-    def take(self) -> int:
-        """The PID of one that no run has yet.
-
-        Raises:
-            OSError: the kernel refused one.
-            EOFError: what starts them was killed.
-        """
-        answer = b""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._ask, b"?")
-            answer = os.read(self._answers, _PID.size)
-        if not answer:
-            raise EOFError("no run can have a PID namespace any more")
-        (pid,) = _PID.unpack(answer)
-        if pid < 0:
-            raise OSError(-pid, f"make a PID namespace: {os.strerror(-pid)}")
-        return pid
-
-
-def _start_inits(asked: int, answer: int, home: int, program: str) -> None:
-    """Never returns: ends with the zygote, which is the first process of the namespace `home`."""
-    try:
-        for place, descriptor in enumerate((asked, answer, home)):
-            os.dup2(descriptor, place, inheritable=False)
-        asked, answer, home = range(3)
-        os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        lifeline, _ = os.pipe()  # its other end stays open as long as this process is
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        ready = _start_init(lifeline, home, program)
-        while os.read(asked, 1):
-            os.write(answer, _PID.pack(ready if ready > 0 else _start_init(lifeline, home, program)))
-            ready = _start_init(lifeline, home, program)
-    finally:
-        os._exit(1)
-
-
-def _start_init(lifeline: int, home: int, program: str) -> int:
-    """The PID of a new one, or minus an error's number."""
-    nowhere = [(os.POSIX_SPAWN_OPEN, place, os.devnull, os.O_WRONLY, 0) for place in (1, 2)]
-    try:
-        _checked(_libc.unshare(_NEWPID), "unshare a PID namespace")
-        try:
-            return os.posix_spawn(program, ["init"], {}, file_actions=[(os.POSIX_SPAWN_DUP2, lifeline, 0), *nowhere])
-        finally:
-            _checked(_libc.setns(home, _NEWPID), "return to the zygote's PID namespace")
-    except OSError as error:
-        return -(error.errno or errno.EAGAIN)
-
-
-class Run:
-    """One run's own PID namespace: the end of PID 1, its `init`, ends every process in it.
-
-    A program as PID 1 could not even kill itself (an init ignores its own default signals), so it is PID 2.
-    """
-
-    def __init__(self, home: int, inits: Inits) -> None:
-        self._home = home
-        self.init = inits.take()
-        self._handle = os.pidfd_open(self.init)
-        try:
-            _checked(_libc.setns(self._handle, _NEWPID), "enter the run's PID namespace")
-        except BaseException:
-            self.close()
-            raise
-
-    def leave(self) -> None:
-        """The zygote's next child is in the zygote's own PID namespace again."""
-        _checked(_libc.setns(self._home, _NEWPID), "return to the zygote's PID namespace")
-
-    def kill(self) -> None:
-        """Ends every process of the run; the worker's end then shows to whoever waits for it."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-
-    def close(self) -> None:
-        """Ends every process of the run. When it returns, none is left."""
-        self.kill()
-        ended = select.poll()
-        ended.register(self._handle, select.POLLIN)
-        ended.poll()
-        os.close(self._handle)
-
-
-def own_mounts(sizes: dict[str, int], keep: list[str]) -> None:
-    """In the worker: its own IPC objects, /proc, and an empty tmpfs at each directory of `sizes`, of so many bytes.
-
-    `keep` stays visible below them.
+    For a run that is an empty tmpfs at each directory of `sizes`, of so many bytes. Below them stays visible what is to
+    be kept, `keep`, and of the run's own directory in `runs` the directories `own`. `runs` is a real
+    path, and `keep` has the real one of each: from before anybody could put a link there.
 
     Raises:
         OSError: the kernel refused, as it does a /proc where parts of the present one are covered: below a bubblewrap
             that root runs, say.
     """
-    _checked(_libc.unshare(_NEWNS | _NEWIPC), "unshare mount and IPC namespaces")
-    _checked(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "make mounts private")
-    for directory, size in sizes.items():
-        kept = [(path, os.open(path, os.O_PATH)) for path in keep if path.startswith(directory + "/")]
-        options = f"size={size},nr_inodes={_MOST_INODES},mode=1777".encode()
-        flags = _MS_NOSUID | _MS_NODEV
-        _checked(_libc.mount(b"tmpfs", directory.encode(), b"tmpfs", flags, options), f"mount {directory}")
-        for path, place in kept:
-            _bring_back(path, place)
-    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-    _checked(_libc.mount(b"proc", b"/proc", b"proc", flags, None), "mount /proc")
-    for name in filter(os.path.exists, _ANOTHERS_IN_PROC):  # not where the kernel has no keys
-        _checked(_libc.mount(b"/dev/null", name.encode(), None, _MS_BIND, None), f"cover {name}")
+
+    def __init__(self, sizes: dict[str, int], keep: dict[str, str], runs: str, own: list[str]) -> None:
+        _checked(_libc.unshare(_NEWNS), "unshare a mount namespace")
+        _checked(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "make mounts private")
+        flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+        _checked(_libc.mount(b"proc", b"/proc", b"proc", flags, None), "mount /proc")
+        for name in filter(os.path.exists, _ANOTHERS_IN_PROC):  # not where the kernel has no keys
+            _checked(_libc.mount(b"/dev/null", name.encode(), None, _MS_BIND, None), f"cover {name}")
+        self._sizes, self._runs, self._own = sizes, runs, own
+        self._kept = [(path, _opened(path, real)) for path, real in keep.items() if self._would_be_covered(path)]
+        self._place = _opened(runs, runs)
+        # Of each that is mounted for a run: its directory, which others may rename, its name there, and how it goes.
+        self._mounted: list[tuple[int, str, int]] = []
+
+    def _would_be_covered(self, path: str) -> bool:
+        return any(path.startswith(directory + "/") for directory in self._sizes)
+
+    def mount(self, run: str) -> None:
+        """Mounts what the run is to see whose directory has the name `run`.
+
+        Raises:
+            OSError: the kernel refused, or there is no such directory. `unmount` takes away what was mounted by then.
+        """
+        kept = list(self._kept)
+        devices: dict[str, int] = {}
+        try:
+            kept += self._directories(run)
+            for directory, size in self._sizes.items():
+                options = f"size={size},nr_inodes={min(_MOST_INODES, size // _INODE)},mode=1777".encode()
+                with self._to_be_unmounted(directory, 0):
+                    flags = _MS_NOSUID | _MS_NODEV
+                    _checked(_libc.mount(b"tmpfs", directory.encode(), b"tmpfs", flags, options), f"mount {directory}")
+                devices[directory] = os.stat(directory).st_dev
+                for path, place in kept:
+                    if path.startswith(directory + "/"):
+                        self._bring_back(path, place)
+            for directory, device in devices.items():  # by a link that somebody made below it meanwhile
+                if os.stat(directory).st_dev != device:
+                    raise OSError(errno.EBUSY, f"mount {directory}: it is covered")
+        finally:
+            for _, place in kept[len(self._kept) :]:
+                os.close(place)
+
+    def _directories(self, run: str) -> list[tuple[str, int]]:
+        """By descriptor: what asks for them may have put a link in the place of any of them."""
+        if not run.isalnum():
+            raise OSError(errno.EINVAL, f"{run!r} is no name of a run")
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+        directory = os.open(run, flags, dir_fd=self._place)
+        try:
+            return [(f"{self._runs}/{run}/{name}", os.open(name, flags, dir_fd=directory)) for name in self._own]
+        finally:
+            os.close(directory)
+
+    def _bring_back(self, path: str, place: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{place}"):
+            os.makedirs(path, exist_ok=True)
+        else:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        source = f"/proc/self/fd/{place}".encode()
+        with self._to_be_unmounted(path, _MNT_DETACH):  # there may be mounts below it
+            _checked(_libc.mount(source, path.encode(), None, _MS_BIND | _MS_REC, None), f"keep {path}")
+
+    @contextlib.contextmanager
+    def _to_be_unmounted(self, path: str, flags: int) -> Generator[None]:
+        directory, name = os.path.split(path)
+        parent = os.open(directory, os.O_PATH)
+        try:
+            yield
+        except OSError:
+            os.close(parent)
+            raise
+        self._mounted.append((parent, name, flags))
+
+    def unmount(self) -> None:
+        """Takes away what was mounted for a run, and waits as long as anybody has a file there.
+
+        So no file system in memory is left that nobody would find any more.
+        """
+        seconds = _BUSY_SECONDS
+        while self._mounted:
+            parent, name, flags = self._mounted[-1]
+            os.fchdir(parent)
+            failed = _libc.umount2(name.encode(), _UMOUNT_NOFOLLOW | flags)
+            os.chdir("/")
+            if failed:
+                time.sleep(seconds)
+                seconds = min(2 * seconds, _BUSY_SECONDS_AT_MOST)
+            else:
+                self._mounted.pop()
+                os.close(parent)
 
 
-def _bring_back(path: str, place: int) -> None:
-    if os.path.isdir(f"/proc/self/fd/{place}"):
-        os.makedirs(path, exist_ok=True)
-    else:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-    source = f"/proc/self/fd/{place}".encode()
-    _checked(_libc.mount(source, path.encode(), None, _MS_BIND | _MS_REC, None), f"keep {path}")
-    os.close(place)
+def _opened(path: str, real: str) -> int:
+    place = os.open(path, os.O_PATH)
+    now = os.readlink(f"/proc/self/fd/{place}")
+    if now not in (real, f"{real} (deleted)"):
+        raise OSError(errno.EINVAL, f"{path} was {real} and is {now}")
+    return place
 
 
 def no_new_privileges() -> None:

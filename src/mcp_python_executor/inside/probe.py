@@ -10,9 +10,8 @@ import errno
 import json
 import os
 import socket
-import sys
 
-from . import landlock, namespaces, seccomp
+from . import inits, landlock, namespaces, seccomp
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
@@ -40,12 +39,11 @@ def _call(function: str, *arguments: object) -> None:
         raise OSError(ctypes.get_errno(), function)
 
 
-def _locked() -> int:
-    home = namespaces.enter_locked()
+def _locked() -> None:
+    namespaces.enter_locked()
     if os.statvfs("/").f_flag & os.ST_RDONLY:  # as bubblewrap leaves it
         change = _MS_REMOUNT | _MS_BIND
         _refused("making a locked mount writable", errno.EPERM, lambda: _call("mount", None, b"/", None, change, None))
-    return home
 
 
 class _Beyond:
@@ -69,8 +67,8 @@ class _Beyond:
         _refused("a connection to a socket beyond", errno.EPERM, lambda: self._client.connect(address))
 
 
-def _try_mounts() -> None:
-    namespaces.own_mounts({"/tmp": 1 << 20}, [])
+def _try_mounts(mounts: int) -> None:
+    namespaces.join_mounts(mounts)
     namespaces.own_user()
     others = {entry for entry in os.listdir("/proc") if entry.isdigit()} - {"1", str(os.getpid())}
     if others:
@@ -100,10 +98,11 @@ def _tell(write: int, name: str, put_up: Callable[[], object]) -> None:
     os.write(write, json.dumps({name: told}).encode() + b"\n")
 
 
-def _try_in_worker(write: int) -> None:
+def _try_in_worker(write: int, mounts: int | None) -> None:
     """In a fork: every wall of a worker, told one by one, so that a kill half-way shows what was tried last."""
     try:
-        _tell(write, "mounts", _try_mounts)
+        if mounts is not None:
+            _tell(write, "mounts", lambda: _try_mounts(mounts))
         beyond = _Beyond(write)
         _tell(write, "landlock", _try_landlock)
         _tell(write, "scopes", beyond.try_to_reach)
@@ -112,28 +111,37 @@ def _try_in_worker(write: int) -> None:
         os._exit(0)
 
 
-def main() -> None:
-    """The probe's whole life. Its argument: the program that keeps a run's PID namespace (see `namespaces.Inits`)."""
-    found: dict[str, object] = dict.fromkeys(_TRIES, "not reached")
-    found["abi"] = landlock.abi()
+def _begin(found: dict[str, object]) -> tuple[inits.Inits | None, inits.Init | None]:
     try:
-        home = _locked()
-        run = namespaces.Run(home, namespaces.Inits(home, sys.argv[1]))
-        found["namespaces"] = ""
+        _locked()
+        all_inits = inits.Inits(lambda: namespaces.Mounts({"/tmp": 1 << 20}, {}, "/", []), 1)
     except OSError as error:
         found["namespaces"] = str(error)
-        run = None
+        return None, None
+    found["namespaces"] = ""
+    try:
+        return all_inits, all_inits.begin("tmp")
+    except OSError as error:
+        found["mounts"] = str(error)
+        return all_inits, None
+
+
+def main() -> None:
+    """The probe's whole life."""
+    found: dict[str, object] = dict.fromkeys(_TRIES, "not reached")
+    found["abi"] = landlock.abi()
+    all_inits, init = _begin(found)
     read, write = os.pipe()  # after the namespaces: a process stays outside them and would keep it open
     worker = os.fork()
     if worker == 0:
-        _try_in_worker(write)
+        _try_in_worker(write, init.mounts if init else None)
     os.close(write)
-    if run is not None:
-        run.leave()
+    if all_inits and init:
+        all_inits.leave()
     with open(read) as results:
         for line in results:
             found.update(json.loads(line))
     os.waitpid(worker, 0)
-    if run is not None:
-        run.close()
-    print(json.dumps(found))
+    if all_inits and init:
+        all_inits.end_run(init)
+    print(json.dumps(found), flush=True)  # with `all_inits` all processes here end

@@ -72,7 +72,7 @@ _SHARED_OBJECTS = """
 # huge page. Who uses these copies where a kernel has none: see sendfile(2).
 _MOVE_PAGES = "splice tee vmsplice sendfile"
 _WORKER = (_FILES + _MEMORY + _PROCESSES + _TIME_AND_EVENTS + _SOCKETS).split()
-# What a zygote needs to give each run namespaces and mounts of its own; a worker gives them up.
+# A zygote puts workers into namespaces and has them give up capabilities; a worker has no more to do with either.
 _ZYGOTE = [*_WORKER, "capset"]
 
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -85,22 +85,15 @@ _X32_BIT = 0x40000000
 # CLONE_PARENT too: such a child would be the zygote's, which does not know it.
 _NEWTIME, _NEWNS, _NEWCGROUP, _NEWUTS = 0x80, 0x20000, 0x02000000, 0x04000000
 _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
-_NOT_FOR_A_RUN = _NEWTIME | _NEWCGROUP | _NEWUTS | _NEWNET
 _CLONE_PARENT = 0x8000
-_NOT_FOR_CLONE = _CLONE_PARENT | _NOT_FOR_A_RUN | _NEWNS | _NEWIPC | _NEWUSER | _NEWPID
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
-# As `namespaces.own_mounts` mounts: nothing that is there is remounted, moved or shared.
-_MOUNTS = (
-    _MS_REC | _MS_PRIVATE,
-    _MS_NOSUID | _MS_NODEV,
-    _MS_NOSUID | _MS_NODEV | _MS_NOEXEC,
-    _MS_BIND,
-    _MS_BIND | _MS_REC,
-)
+_NOT_FOR_CLONE = _CLONE_PARENT | _NEWTIME | _NEWCGROUP | _NEWUTS | _NEWNET | _NEWNS | _NEWIPC | _NEWUSER | _NEWPID
 _CLONE_FILES, _CLONE_THREAD = 0x400, 0x10000
 # Gives a thread descriptors of its own as well.
 _CLOSE_RANGE_UNSHARE = 2
 _SET_ID_BITS = 0o6000
+# The first process of a run's namespace, which is of the same user and serves other runs too. Its capabilities keep a
+# program from its priorities (see sched(7)), but not from its limits.
+_INIT = 1
 _PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
 _SCHEDULING = "sched_setparam sched_setaffinity"
 # What is SCHED_IDLE takes seconds to end while others are busy, and with it the run.
@@ -228,10 +221,11 @@ def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
         **{name: [_fail(errno.ENOSYS)] for name in (_SHARED_OBJECTS + _MOVE_PAGES).split()},
         "setsockopt": _keeps_buffers(),
         "fallocate": [_fail(errno.EOPNOTSUPP)],
+        "prlimit64": _never(0, (_INIT,), errno.EPERM),
+        "sched_setscheduler": _policies(),
         "clone3": [_fail(errno.ENOSYS)],  # its flags are out of a filter's reach; libraries fall back to clone
         "openat2": [_fail(errno.ENOSYS)],  # likewise its mode
         "sched_setattr": [_fail(errno.ENOSYS)],  # likewise its policy
-        "sched_setscheduler": _policies(),
         "chmod": _refuse_bits(1, _SET_ID_BITS, errno.EPERM),
         "fchmod": _refuse_bits(1, _SET_ID_BITS, errno.EPERM),
         "fchmodat": _refuse_bits(2, _SET_ID_BITS, errno.EPERM),
@@ -248,10 +242,9 @@ def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
         "clone": [*_shares_descriptors(), *_refuse_bits(0, _NOT_FOR_CLONE, errno.EPERM)],
         "prctl": _only(0, _PRCTL, errno.EPERM),
     }
-    if zygote:  # for a run's namespaces and mounts, and no others
-        checks["unshare"] = _refuse_bits(0, _NOT_FOR_A_RUN, errno.EPERM)
-        checks["setns"] = _only(1, (_NEWPID,), errno.EPERM)
-        checks["mount"] = _only(3, _MOUNTS, errno.EPERM)
+    if zygote:  # as `namespaces` has a worker put into what `inits` made for its run
+        checks["unshare"] = _only(0, (_NEWUSER | _NEWIPC,), errno.EPERM)
+        checks["setns"] = _only(1, (_NEWPID, _NEWNS), errno.EPERM)
     return checks
 
 
@@ -276,8 +269,8 @@ def _in_ranges(numbers: list[int], verdict: Instruction) -> list[Instruction]:
 def program(machine: str, *, network: bool, zygote: bool = False, mounts: bool = True) -> bytes:
     """The filter for `machine` as an array of struct sock_filter.
 
-    `network` opens Internet sockets; `zygote` leaves the calls by which a zygote makes namespaces. Without `mounts` and
-    namespaces of the run's own it also keeps what these keep from the program.
+    `network` opens Internet sockets; `zygote` leaves the calls by which a worker enters namespaces. Without `mounts`
+    and namespaces of the run's own it also keeps what these keep from the program.
 
     Raises:
         OSError: no filter can be made for this machine.

@@ -30,25 +30,17 @@ def adopt_orphans() -> None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-class Run:
-    """One run below a supervisor, whose PID is `init`; it ends as the worker ended."""
+def start(begin: Callable[[], None], worker: Callable[[], None], *, scoped: bool, passed_on: int) -> int:
+    """The PID of a new supervisor, which ends last of its run, as the worker ended. SIGTERM has it end the run.
 
-    def __init__(self, begin: Callable[[], None], worker: Callable[[], None], *, scoped: bool, passed_on: int) -> None:
-        """`begin` is called in the supervisor, before it forks `worker`. `scoped`: Landlock keeps signals in.
-
-        The supervisor passes the signal `passed_on` to the worker.
-        """
-        zygote = os.getpid()
-        self.init = os.fork()
-        if self.init == 0:
-            _supervise(begin, worker, zygote, scoped, passed_on)
-
-    def kill(self) -> None:
-        """Ends the run; the supervisor then ends as killed."""
-        os.kill(self.init, signal.SIGTERM)
-
-    def close(self) -> None:
-        """Nothing is left to do: a supervisor ends last."""
+    `begin` is called in the supervisor, before it forks `worker`. `scoped`: Landlock keeps signals in. The supervisor
+    passes the signal `passed_on` to the worker.
+    """
+    zygote = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _supervise(begin, worker, zygote, scoped, passed_on)
+    return pid
 
 
 def _supervise(

@@ -38,14 +38,18 @@ _MACHINE_IN_PROC = [
     for name in ("cpuinfo", "filesystems", "loadavg", "meminfo", "stat", "sys", "uptime", "version", "vmstat")
 ]
 _PROGRAM = "main.py"
-_PAGE = 4096
+# Where the descriptor of its mount namespace is, until it has entered that.
+_MOUNTS = 4
 # Exit status of a worker that could not put up its walls, after EX_SOFTWARE of sysexits.h.
 _NO_WALLS = 70
 _MOST_MODULES = 200
 
 
 def main(order: dict[str, Any], config: dict[str, Any], descriptors: list[int]) -> None:
-    """The worker's whole life: never returns. `descriptors` are its standard streams and its channel."""
+    """The worker's whole life: never returns.
+
+    `descriptors` are its standard streams, its channel, and the mount namespace it is to enter where there is one.
+    """
     code = _NO_WALLS
     try:
         channel = _take_descriptors(descriptors)
@@ -71,12 +75,12 @@ def main(order: dict[str, Any], config: dict[str, Any], descriptors: list[int]) 
 
 
 def _take_descriptors(descriptors: list[int]) -> socket.socket:
-    """The standard streams take their places, the channel the next one, and nothing else stays open."""
+    """The standard streams take their places, the channel and the rest the next ones, and nothing else stays open."""
     os.setsid()
     high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, len(descriptors)) for descriptor in descriptors]
     for place, descriptor in enumerate(high):
         os.dup2(descriptor, place, inheritable=place < 3)
-    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    os.closerange(len(descriptors), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     return socket.socket(fileno=3)
 
 
@@ -87,8 +91,8 @@ def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
     if walls:
         die_first()
     if own:
-        sizes = {path: limits["temporary_bytes"] // len(TEMPORARY) for path in TEMPORARY}
-        namespaces.own_mounts({**sizes, config["runs"]: _PAGE}, config["keep"] + order["write"])
+        namespaces.join_mounts(_MOUNTS)
+        os.close(_MOUNTS)
         namespaces.own_user()
         namespaces.drop_capabilities()
     os.environ.update(order["environment"])

@@ -6,25 +6,28 @@ It speaks with the server over one Unix socket of sequenced packets, JSON in eac
     {"op": "kill", "id": ...}
 
 the first with four descriptors, the worker's standard streams and its channel. It is told `confined`, before a package
-is imported, and `ready`; `init` and `forked`, with the PID of the run's first process and of the worker (no
-supervisor's) as credentials, which the kernel checks and translates; `exited`, with the worker's wait status and usage;
-`ended`, when nothing of the run is left; and `failed`. Run as `python -S`, this package's parent directory first on the
-path: what an environment's packages run at start (.pth files) waits until the zygote is confined.
+is imported, with the PID of what ends last of all here; `ready`; `init` and `forked`, with the PID of the run's first
+process and of the worker (no supervisor's); `exited`, with the worker's wait status and usage; `ended`, when nothing of
+the run is left; and `failed`. PIDs come as credentials: the kernel checks and translates them. Run as `python -S`, this
+package's parent directory first on the path: what an environment's packages run at start (.pth files) waits until the
+zygote is confined.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import json
 import os
+import resource
 import select
 import signal
 import socket
 import struct
 import sys
 
-from . import figures, imports, landlock, namespaces, pages, seccomp, streams, supervisor, worker
+from . import figures, imports, inits, landlock, namespaces, pages, seccomp, streams, supervisor, worker
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
@@ -32,14 +35,23 @@ if TYPE_CHECKING:
 
 _MESSAGE_BYTES = 64 * 1024
 _DESCRIPTORS = 4
+_PAGE = 4096
+_TAKEN_APART_MS = 100
+# What a run sees of its own directory.
+_OWN = ["work", "output"]
 
 
 class _Running:
-    """A worker at work: its PID, what ends its whole tree, and a descriptor that tells of its end."""
+    """A worker, or the supervisor of one, at work: its PID, a descriptor of it, and the init of its namespaces."""
 
-    def __init__(self, name: str, pid: int, tree: namespaces.Run | supervisor.Run) -> None:
-        self.name, self.pid, self.tree = name, pid, tree
-        self.ended = os.pidfd_open(pid)
+    def __init__(self, name: str, pid: int, init: inits.Init | None = None) -> None:
+        self.name, self.pid, self.init = name, pid, init
+        self.handle = os.pidfd_open(pid)
+
+    def kill(self) -> None:
+        """Its end then shows as any other, and a supervisor's is that of all below it."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.handle, signal.SIGKILL if self.init else signal.SIGTERM)
 
 
 class Zygote:
@@ -58,13 +70,17 @@ class Zygote:
         own = "namespaces" in self._walls
         network, machine = self._config["network"], os.uname().machine
         if own:
-            self._home = namespaces.enter_locked()
+            namespaces.enter_locked()
+            self._runs = os.path.realpath(self._config["runs"])
+            self._keep = {path: os.path.realpath(path) for path in self._config["keep"]}
+            self._inits = inits.Inits(self._make_mounts, self._config["usual_runs"])
         else:
             supervisor.adopt_orphans()
         if not self._walls:
             return
         limits = self._config["limits"]
         worker.lower_limits({**limits, "processes": limits["processes_of_all"]})  # packages are imported here
+        worker.limit(resource.RLIMIT_NOFILE, limits["open_files"])
         if not own:
             namespaces.drop_capabilities()
         namespaces.no_new_privileges()
@@ -73,8 +89,12 @@ class Zygote:
         if "seccomp" in self._walls:
             self._config["filter"] = seccomp.program(machine, network=network, mounts=own)
             seccomp.install(seccomp.program(machine, network=network, mounts=own, zygote=own))
-        if own:
-            self._inits = namespaces.Inits(self._home, self._config["init"])
+
+    def _make_mounts(self) -> namespaces.Mounts:
+        size: int = self._config["limits"]["temporary_bytes"] // len(worker.TEMPORARY)
+        sizes: dict[str, int] = dict.fromkeys(worker.TEMPORARY, size)
+        sizes[self._runs] = _PAGE  # no program makes anything there, or sees the directories of others
+        return namespaces.Mounts(sizes, self._keep, self._runs, _OWN)
 
     def warm_up(self) -> None:
         """Imports what programs here usually import."""
@@ -89,12 +109,12 @@ class Zygote:
         """Forks and ends runs until the server is gone."""
         self.tell({"event": "ready"})
         while True:
-            for descriptor, _ in self._poll.poll():
-                if descriptor == self._control.fileno():
-                    if not self._obey():
-                        return
-                else:
-                    self._finish(next(run for run in self._running.values() if run.ended == descriptor))
+            ready = [descriptor for descriptor, _ in self._poll.poll()]
+            for descriptor in ready:
+                if descriptor != self._control.fileno():
+                    self._finish(descriptor)
+            if self._control.fileno() in ready and not self._obey():  # last, for it may end a run too
+                return
 
     def _obey(self) -> bool:
         message, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, _DESCRIPTORS)
@@ -106,7 +126,7 @@ class Zygote:
         if order["op"] == "fork":
             self._fork(order, descriptors)
         elif order["id"] in self._running:
-            self._running[order["id"]].tree.kill()  # the worker's end then shows as any other
+            self._running[order["id"]].kill()
         return True
 
     def _fork(self, order: dict[str, Any], descriptors: list[int]) -> None:
@@ -120,33 +140,45 @@ class Zygote:
             for descriptor in descriptors:
                 os.close(descriptor)
         self._running[run.name] = run
-        self._poll.register(run.ended, select.POLLIN)
+        self._poll.register(run.handle, select.POLLIN)
 
     def _run_in_namespace(self, order: dict[str, Any], descriptors: list[int]) -> _Running:
-        tree = namespaces.Run(self._home, self._inits)
+        if self._inits.are_in_use():
+            self._await_an_end()
+        init = self._inits.begin(order["id"])
         try:
-            pid = os.fork()
+            try:
+                pid = os.fork()
+                if pid == 0:
+                    worker.main(order, self._config, [*descriptors, init.mounts])
+            finally:
+                self._inits.leave()
+            run = _Running(order["id"], pid, init)
         except OSError:
-            tree.leave()
-            tree.close()
+            self._inits.end_run(init)
             raise
-        if pid == 0:
-            worker.main(order, self._config, descriptors)
-        tree.leave()
-        self.tell({"event": "init", "id": order["id"]}, pid=tree.init)
+        self.tell({"event": "init", "id": order["id"]}, pid=init.pid)
         self.tell({"event": "forked", "id": order["id"]}, pid=pid)
-        return _Running(order["id"], pid, tree)
+        return run
 
     def _supervised_run(self, order: dict[str, Any], descriptors: list[int]) -> _Running:
         # It tells of itself: without a capability nobody sends another's PID (see SCM_CREDENTIALS in unix(7)).
         begin = functools.partial(self.tell, {"event": "init", "id": order["id"]})
         work = functools.partial(worker.main, order, self._config, descriptors)
         scoped, passed_on = "landlock" in self._walls, self._config["stack_signal"]
-        tree = supervisor.Run(begin, work, scoped=scoped, passed_on=passed_on)
-        return _Running(order["id"], tree.init, tree)
+        return _Running(order["id"], supervisor.start(begin, work, scoped=scoped, passed_on=passed_on))
 
-    def _finish(self, run: _Running) -> None:
-        """The worker has ended, and the server is told; whatever it left behind ends too, and it is told again."""
+    def _await_an_end(self) -> None:
+        """Of a worker that the kernel still takes apart, while the server knows that its program has ended."""
+        ends = select.poll()
+        for each in self._running.values():
+            ends.register(each.handle, select.POLLIN)
+        for descriptor, _ in ends.poll(_TAKEN_APART_MS):
+            self._finish(descriptor)
+
+    def _finish(self, handle: int) -> None:
+        """A worker has ended, and the server is told; whatever it left behind ends too, and it is told again."""
+        run = next(each for each in self._running.values() if each.handle == handle)
         _, status, usage = os.wait4(run.pid, 0)
         self.tell(
             {
@@ -157,9 +189,10 @@ class Zygote:
                 "peak": usage.ru_maxrss * 1024,
             }
         )
-        run.tree.close()
-        self._poll.unregister(run.ended)
-        os.close(run.ended)
+        if run.init:
+            self._inits.end_run(run.init)
+        self._poll.unregister(run.handle)
+        os.close(run.handle)
         del self._running[run.name]
         self.tell({"event": "ended", "id": run.name})
 
@@ -186,7 +219,7 @@ def main() -> None:
     zygote = Zygote(control, config)
     try:
         zygote.confine()
-        zygote.tell({"event": "confined"})
+        zygote.tell({"event": "confined"}, pid=os.getppid() if "namespaces" in config["walls"] else 0)
         streams.build()
         if not config["packages_in_worker"]:
             zygote.warm_up()

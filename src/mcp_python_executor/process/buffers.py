@@ -40,6 +40,8 @@ def _listed(task: int) -> list[str]:
     try:
         return [f"{directory}/{name}" for name in os.listdir(directory)]  # noqa: PTH208 - thousands of names
     except PermissionError:  # it runs a file that nobody may read (see ptrace(2)): as many as there is room for
+        if proc.is_first(task):  # no program is that; a sandbox's own lets nobody in
+            return []
         return [f"{directory}/{number}" for number in range(proc.fields(f"{task}/status").get(b"FDSize", 0))]
     except OSError:
         return []

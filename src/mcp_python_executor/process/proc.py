@@ -41,6 +41,12 @@ def stat(pid: int) -> list[bytes]:
     return read(f"{pid}/stat").rpartition(b")")[2].split()
 
 
+def is_first(pid: int) -> bool:
+    """Whether a process is the first one of a PID namespace: see NSpid in proc_pid_status(5)."""
+    numbers = read(f"{pid}/status").partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+    return numbers[-1:] == [b"1"]
+
+
 def parting_status(pid: int) -> int | None:
     """The wait status of a process that the kernel takes apart: no code of it runs any more. None of any other.
 

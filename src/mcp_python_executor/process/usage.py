@@ -1,6 +1,7 @@
 """What a run uses, over the whole tree of its processes: memory, tasks, processor time, bytes written to the disk."""
 
 import os
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,11 @@ from mcp_python_executor.process import proc
 # What a process holds that no file backs, and its page tables: see proc_pid_status(5). Shared pages count for each.
 _RESIDENT = (b"RssAnon", b"RssShmem", b"VmSwap")
 _ITS_OWN = (b"VmPTE", b"HugetlbPages")
+# Where `sandbox.bubblewrap` and `inside.worker` have file systems in memory, and what a file there costs besides.
+_TEMPORARY = ("/tmp", "/var/tmp", "/dev", "/dev/shm")  # noqa: S108 - inside
+_INODE = 1024
+_NO_FILE = os.stat_result([0] * 10)
+_NOTHING: dict[int, int] = {}
 # The same with shared pages by their share: see proc_pid_smaps(5).
 _SHARES = (b"Pss_Anon", b"Pss_Shmem", b"SwapPss")
 # Below this part of the limit the kernel's counters will do, which lag a little behind what a walk over the pages says.
@@ -38,12 +44,13 @@ _NEW = _Process(0, 0, 0, 0, 0)
 class Tree:
     """The processes `roots` and all that descend from them.
 
-    Of a run `roots` begin with its first process and end with the zygote's child. `temporary` are the directories that
-    are a tmpfs of the last one's own, as it sees them; none where they are not.
+    Of a run `roots` begin with its first process and end with the zygote's child. What the first of them used before
+    the first look is not counted: it has served other runs.
     """
 
-    def __init__(self, roots: Sequence[int], temporary: Iterable[str], limits: Limits) -> None:
-        self._roots, self._temporary, self._limits = roots, tuple(temporary), limits
+    def __init__(self, roots: Sequence[int], limits: Limits) -> None:
+        self._roots, self._limits = roots, limits
+        self._earlier: _Process | None = None
         self._present: dict[int, _Process] = {}
         self._ended_ticks = 0
         self._cpu_ticks = 0
@@ -75,13 +82,13 @@ class Tree:
         self._present = found
         return tasks, self._cpu_ticks / os.sysconf("SC_CLK_TCK")
 
-    def memory(self, apart: Collection[int] = ()) -> int:
-        """Bytes of memory that the processes hold, temporary files included.
+    def memory(self, apart: Collection[int] = (), leaving: Collection[int] = ()) -> int:
+        """Bytes of memory that the processes hold, temporary files included but for what those see that are `leaving`.
 
         Takes up to 0.4 ms a process, and waits for one that forks.
         """
         found, _ = self._walk(apart)
-        return self._memory(found)
+        return self._memory(found, leaving)
 
     def written(self, apart: Collection[int] = ()) -> int:
         """Bytes that all processes there were had written to a disk, by what the kernel tells of each.
@@ -97,9 +104,9 @@ class Tree:
         self._written_bytes = max(self._written_bytes, sum(self._written.values()) + self._ended_written_bytes)
         return self._written_bytes
 
-    def processes(self) -> list[int]:
+    def processes(self, apart: Collection[int] = ()) -> list[int]:
         """Those that there are."""
-        return list(self._walk(())[0])
+        return list(self._walk(apart)[0])
 
     def _walk(self, apart: Collection[int]) -> tuple[dict[int, _Process], int]:
         """The processes there are, and the number of their tasks.
@@ -120,6 +127,10 @@ class Tree:
             tasks += len(threads)
             for thread in threads[:most]:
                 waiting += proc.children(pid, thread)
+        if self._roots and (first := found.get(self._roots[0])):
+            self._earlier = self._earlier or first
+            ticks, kernel_ticks = first.ticks - self._earlier.ticks, first.kernel_ticks - self._earlier.kernel_ticks
+            found[self._roots[0]] = first._replace(ticks=ticks, kernel_ticks=kernel_ticks)
         return found, tasks
 
     def _descends(self, pid: int, apart: Collection[int]) -> bool:
@@ -133,10 +144,11 @@ class Tree:
             pid = process.parent
         return False
 
-    def _memory(self, found: Iterable[int]) -> int:
+    def _memory(self, found: Iterable[int], leaving: Collection[int]) -> int:
         statuses = dict(map(_status, found))
-        files = sum(of_tmpfs(self._roots[-1], path) for path in self._temporary if self._roots)
-        own = files + 1024 * sum(_sum(status, _ITS_OWN) for status in statuses.values())
+        own = _temporary(pid for pid in found if pid not in leaving) + 1024 * sum(
+            _sum(status, _ITS_OWN) for status in statuses.values()
+        )
         at_most = own + 1024 * sum(_sum(status, _RESIDENT) for status in statuses.values())
         if at_most <= _SURELY_WITHIN * self._limits.memory_bytes:
             return at_most
@@ -209,10 +221,34 @@ def _written(pid: int) -> int:
     return sum(fields.get(b"write_bytes", 0) - fields.get(b"cancelled_write_bytes", 0) for fields in found)
 
 
-def of_tmpfs(pid: int, path: str) -> int:
-    """Bytes that the file system holds which a process sees at `path`."""
+def _temporary(pids: Iterable[int]) -> int:
+    """Bytes in the file systems that processes see where a sandbox has some in memory, and that are not ours too."""
+    namespaces: dict[int, list[int]] = defaultdict(list)
+    for pid in pids:
+        namespaces[_status_of(f"/proc/{pid}/ns/mnt").st_ino].append(pid)
+    ours = {_status_of(path).st_dev for path in _TEMPORARY}
+    held: dict[int, int] = {}
+    for seers in namespaces.values():
+        for path in _TEMPORARY:
+            found = filter(None, (_held_at(f"/proc/{pid}/root{path}") for pid in seers))
+            held.update(next(found, _NOTHING))
+    return sum(size for device, size in held.items() if device not in ours)
+
+
+def _held_at(place: str) -> dict[int, int]:
+    """Bytes that the file system holds which is at `place`, with what the kernel has for each file, by its device."""
+    device = _status_of(place).st_dev
     try:
-        status = os.statvfs(f"/proc/{pid}/root{path}")
+        found = os.statvfs(place)
+    except OSError:  # the process has ended
+        return {}
+    files = (found.f_files - found.f_ffree) * _INODE
+    return {device: (found.f_blocks - found.f_bfree) * found.f_frsize + files} if device else {}
+
+
+def _status_of(path: str) -> os.stat_result:
+    """What stat(2) tells of a file: nothing but zeros where there is none."""
+    try:
+        return os.stat(path)  # noqa: PTH116 - a link into /proc, many times a second
     except OSError:
-        return 0
-    return (status.f_blocks - status.f_bfree) * status.f_frsize
+        return _NO_FILE

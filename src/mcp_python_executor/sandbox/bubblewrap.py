@@ -11,9 +11,6 @@ from pathlib import Path
 from mcp_python_executor.sandbox.policy import NETWORK_FILES, SYSTEM_DIRECTORIES, SYSTEM_FILES, Policy
 from mcp_python_executor.sandbox.unprivileged import launcher, staged
 
-TEMPORARY = ("/tmp", "/var/tmp", "/dev")  # noqa: S108 - inside
-"""Each a tmpfs of its own."""
-
 # Every program sees this user: an id without capabilities, the same as root or as an ordinary user outside.
 _USER = ("--uid", "1000", "--gid", "1000")
 

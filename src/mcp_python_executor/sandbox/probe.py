@@ -151,11 +151,6 @@ def bootstrap(module: str) -> list[str]:
     return ["-S", "-c", f"import sys; sys.path[0] = {str(INSIDE.parent)!r}; import inside.{module} as m; m.main()"]
 
 
-def init_program() -> str | None:
-    """The program that keeps a run's PID namespace open until its standard input ends."""
-    return shutil.which("cat", path="/usr/bin:/bin")
-
-
 async def probe(*places: Path) -> Walls:
     """Tries every wall that `strict` asks for, each as a run uses it. Takes about three interpreter starts.
 
@@ -287,7 +282,7 @@ def _interpreter() -> tuple[Path, Policy]:
 async def _try_inside(program: str | None, *, unprivileged: bool) -> dict[str, Any]:
     """What `inside/probe.py` finds, behind bubblewrap where that works: a text for each wall, empty where it stands."""
     python, policy = _interpreter()
-    command = [str(python), *bootstrap("probe"), init_program() or "cat"]
+    command = [str(python), *bootstrap("probe")]
     if program:
         command = bubblewrap.command(Path(program), policy, command, unprivileged=unprivileged)
     told = await _output(command)
