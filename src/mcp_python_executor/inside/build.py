@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import sys
 
@@ -31,7 +30,6 @@ def main() -> None:
 def _confine(config: dict[str, Any]) -> None:
     walls, limits = config["walls"], config["limits"]
     worker.lower_limits(limits)
-    worker.limit(resource.RLIMIT_NOFILE, limits["open_files"])
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # this interpreter ignores them, and no compiler does
         signal.signal(number, signal.SIG_DFL)
     if not walls:

@@ -100,7 +100,6 @@ def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
         os.makedirs(os.environ[name], exist_ok=True)
     os.chdir(order["directory"])
     lower_limits(limits)
-    limit(resource.RLIMIT_NOFILE, limits["open_files"])
     limit(resource.RLIMIT_DATA, limits["data_bytes"])
     if not walls:
         return
@@ -143,6 +142,7 @@ def lower_limits(limits: dict[str, int]) -> None:
     """What the kernel bounds for each process, and for all of a user."""
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_FSIZE, limits["file_bytes"])
+    limit(resource.RLIMIT_NOFILE, limits["open_files"])
     if limits["processes"]:
         limit(resource.RLIMIT_NPROC, limits["processes"])
 

@@ -20,7 +20,6 @@ import functools
 import gc
 import json
 import os
-import resource
 import select
 import signal
 import socket
@@ -80,7 +79,6 @@ class Zygote:
             return
         limits = self._config["limits"]
         worker.lower_limits({**limits, "processes": limits["processes_of_all"]})  # packages are imported here
-        worker.limit(resource.RLIMIT_NOFILE, limits["open_files"])
         if not own:
             namespaces.drop_capabilities()
         namespaces.no_new_privileges()
