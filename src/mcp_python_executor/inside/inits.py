@@ -187,8 +187,8 @@ def _make_inits(asked: socket.socket, zygote: int, make_mounts: Callable[[], nam
         asked.setblocking(False)  # who does not read its answers is not waited for
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # which the first process of a namespace ignores
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel waits for orphans: see wait(2)
-        maker = _Maker(asked, make_mounts, most)
         events = select.poll()
+        maker = _Maker(asked, events, make_mounts, most)
         for descriptor in (asked.fileno(), os.pidfd_open(zygote)):
             events.register(descriptor, select.POLLIN)
         while True:
@@ -196,12 +196,10 @@ def _make_inits(asked: socket.socket, zygote: int, make_mounts: Callable[[], nam
                 if descriptor == asked.fileno():
                     if not asked.recv(1):
                         return
-                    for sign in maker.answer():
-                        events.register(sign, select.POLLIN)
+                    maker.answer()
                 elif descriptor in maker.signs:
                     if os.read(descriptor, 1) != _NOT_BEGUN:
                         return
-                    events.unregister(descriptor)
                     maker.forget(descriptor)
                 else:
                     return
@@ -210,41 +208,41 @@ def _make_inits(asked: socket.socket, zygote: int, make_mounts: Callable[[], nam
 
 
 class _Maker:
-    """Makes inits. `signs` are their signs of life, each a pipe that ends as soon as its init does.
+    """Makes inits. `signs` are their signs of life, among `events`: each a pipe that ends as soon as its init does.
 
     Waiting for one would not do: the kernel first takes apart what is in its namespace, and somebody may hold that up.
     """
 
-    def __init__(self, asked: socket.socket, make_mounts: Callable[[], namespaces.Mounts], most: int) -> None:
-        self._asked, self._make_mounts, self._most = asked, make_mounts, most
+    def __init__(
+        self, asked: socket.socket, events: select.poll, make_mounts: Callable[[], namespaces.Mounts], most: int
+    ) -> None:
+        self._asked, self._events, self._make_mounts, self._most = asked, events, make_mounts, most
         self._home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.signs: set[int] = set()
         # The zygote's end of the socket of one that could not be handed over.
         self._left: socket.socket | None = None
 
-    def answer(self) -> set[int]:
-        """Answers with a new one, or why there is none; gives the signs of life that are new.
+    def answer(self) -> None:
+        """Answers with a new one, or why there is none.
 
         Raises:
             OSError: nobody reads the answers.
         """
-        before = set(self.signs)
         if self._left is None and len(self.signs) >= self._most:
             self._asked.send(b"all of them are in use, by runs or by what is left of runs")
-            return set()
+            return
         try:
-            control = self._left or self._make()
-            self._left = control
-            socket.send_fds(self._asked, [_DONE], [control.fileno()])
+            self._left = self._left or self._make()
+            socket.send_fds(self._asked, [_DONE], [self._left.fileno()])
+            self._left.close()
             self._left = None
-            control.close()
         except OSError as error:
             self._asked.send(str(error).encode())
-        return self.signs - before
 
     def forget(self, sign: int) -> None:
         """Its init has told that it could not begin."""
         self.signs.remove(sign)
+        self._events.unregister(sign)
         os.close(sign)
 
     def _make(self) -> socket.socket:
@@ -264,6 +262,7 @@ class _Maker:
             theirs.close()
             os.close(alive)
         self.signs.add(sign)
+        self._events.register(sign, select.POLLIN)
         return control
 
 

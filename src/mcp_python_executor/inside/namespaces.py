@@ -120,8 +120,8 @@ class Mounts:
     """Mounts of the calling process's own, a /proc of its PID namespace among them, and what is mounted for each run.
 
     For a run that is an empty tmpfs at each directory of `sizes`, of so many bytes. Below them stays visible what is to
-    be kept, `keep`, and of the run's own directory in `runs` the directories `own`. `runs` is a real
-    path, and `keep` has the real one of each: from before anybody could put a link there.
+    be kept, `keep`, and of the run's own directory in `runs` the directories `own`. `runs` is a real path, and `keep`
+    has the real one of each: from before anybody could put a link there.
 
     Raises:
         OSError: the kernel refused, as it does a /proc where parts of the present one are covered: below a bubblewrap

@@ -1,5 +1,6 @@
 """What a run uses, over the whole tree of its processes: memory, tasks, processor time, bytes written to the disk."""
 
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,7 +16,6 @@ _ITS_OWN = (b"VmPTE", b"HugetlbPages")
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev", "/dev/shm")  # noqa: S108 - inside
 _INODE = 1024
 _NO_FILE = os.stat_result([0] * 10)
-_NOTHING: dict[int, int] = {}
 # The same with shared pages by their share: see proc_pid_smaps(5).
 _SHARES = (b"Pss_Anon", b"Pss_Shmem", b"SwapPss")
 # Below this part of the limit the kernel's counters will do, which lag a little behind what a walk over the pages says.
@@ -231,19 +231,18 @@ def _temporary(pids: Iterable[int]) -> int:
     for seers in namespaces.values():
         for path in _TEMPORARY:
             found = filter(None, (_held_at(f"/proc/{pid}/root{path}") for pid in seers))
-            held.update(next(found, _NOTHING))
+            held.update(itertools.islice(found, 1))
     return sum(size for device, size in held.items() if device not in ours)
 
 
-def _held_at(place: str) -> dict[int, int]:
-    """Bytes that the file system holds which is at `place`, with what the kernel has for each file, by its device."""
-    device = _status_of(place).st_dev
+def _held_at(place: str) -> tuple[int, int] | None:
+    """The device of the file system at `place`, and the bytes it holds with what the kernel has for each file."""
     try:
-        found = os.statvfs(place)
+        device, found = os.stat(place).st_dev, os.statvfs(place)  # noqa: PTH116 - a link into /proc
     except OSError:  # the process has ended
-        return {}
+        return None
     files = (found.f_files - found.f_ffree) * _INODE
-    return {device: (found.f_blocks - found.f_bfree) * found.f_frsize + files} if device else {}
+    return device, (found.f_blocks - found.f_bfree) * found.f_frsize + files
 
 
 def _status_of(path: str) -> os.stat_result:
