@@ -232,6 +232,53 @@ in_a_child(enter)
         assert not outside & {now for now, _ in namespaces}
 
 
+# Holds by descriptors as many as there may be, in several processes, for each has few descriptors.
+_PIN_NAMESPACES = """
+def raise_most():
+    for kind in ("user", "ipc"):
+        attempt("raise", lambda: open(f"/proc/sys/user/max_{kind}_namespaces", "w").write("9999"))
+def pin():
+    raise_most()
+    for number in range(300):
+        ours, theirs = socket.socketpair()
+        if os.fork() == 0:
+            kept = []
+            if call("pin", libc.unshare, NEWUSER | NEWIPC) == 0:
+                kept = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in ("user", "ipc")]
+                if number == 0:
+                    in_a_child(raise_most)
+            socket.send_fds(theirs, [b"x"], kept)
+            os._exit(0)
+        held.append(socket.recv_fds(ours, 1, 2)[1])
+        os.wait()
+        ours.close(), theirs.close()
+    os.write(pinned, b"+")
+    signal.pause()
+held, (all_pinned, pinned) = [], os.pipe()
+for _ in range(4):
+    in_a_child(lambda: os.fork() or pin())
+    os.read(all_pinned, 1)
+os.close(all_pinned), os.close(pinned)
+"""
+
+
+async def test_it_holds_few_namespaces(open_bench: OpenBench, tmp_path: Path, standing: Confinement):
+    output = tmp_path / "out"
+    output.mkdir()
+    code = f"OUT = {str(output)!r}\n{_PRELUDE}\n{_PIN_NAMESPACES}\nsay({_DONE!r})\n"
+    async with infected(open_bench, tmp_path, code, output_path=output) as bench:
+        with suppress(ExecutorError):  # there are none left for the run
+            await bench.run("'ran'")
+        assert (await bench.run("6 * 7")).result == "42"
+    told = (output / ("told-ahead" if standing.bubblewrap else "told")).read_text()
+    assert _DONE in told
+    assert told.count("\npin ") >= 1200
+    assert len(done(told, "pin")) <= 1024
+    if standing.namespaces and standing.bubblewrap:
+        assert len(done(told, "pin")) > 1000
+        assert len(done(told, "raise")) == 8  # of each that is the first in another one
+
+
 # Files that, run by somebody, would give more than he has.
 _PRIVILEGE = """
 def capable(path):

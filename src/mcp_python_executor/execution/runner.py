@@ -96,6 +96,8 @@ class Runner:
             conduct = Conduct(self._zygotes.engine, zygote, worker, surroundings, self._disks)
             with self._discarding_lost(worker):
                 await conduct.run(request, listener)
+        if conduct.failure:
+            self._zygotes.distrust(zygote, str(conduct.failure))
         with self._discarding_lost(worker):
             result = await self._result(request, conduct, queued)
         self.metrics.record(result)

@@ -24,6 +24,10 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _CAPABILITY_VERSION_3 = 0x20080522
+_CAP_SYS_CHROOT, _CAP_SYS_ADMIN, _CAP_SETFCAP = 18, 21, 31
+# Each run has one of each kind, which the kernel takes apart somewhat later. A package that is imported ahead can hold
+# all of them, at 18 KB of the kernel's memory for two.
+_MOST_NAMESPACES = 1024
 # Each costs the kernel about a kilobyte that no size bounds.
 _MOST_INODES = 65_536
 # The least that a file in memory takes, by which small file systems have few.
@@ -44,7 +48,7 @@ def _checked(result: int, what: str) -> None:
 
 
 def enter_locked() -> None:
-    """Becomes PID 1 of namespaces whose mounts are locked.
+    """Becomes PID 1 of namespaces whose mounts are locked, and which have few namespaces of the runs' kinds in them.
 
     Call it single-threaded, before any import of a package. The process that called waits and never returns.
 
@@ -57,6 +61,9 @@ def enter_locked() -> None:
         let_in(others=False)
         os.waitpid(first, 0)
         os._exit(0)
+    for kind in ("user", "ipc"):  # see namespaces(7)
+        with open(f"/proc/sys/user/max_{kind}_namespaces", "w") as file:
+            file.write(str(_MOST_NAMESPACES))
     _seal_devices()
 
 
@@ -236,5 +243,18 @@ def no_new_privileges() -> None:
 
 def drop_capabilities() -> None:
     """Gives up every capability of the calling thread: see capset(2)."""
+    _keep_capabilities(0)
+
+
+def keep_entering() -> None:
+    """Gives up every capability of the calling thread but what setns(2) asks for, and user_namespaces(7) of root.
+
+    So it can't raise how many namespaces there may be: that takes CAP_SYS_RESOURCE.
+    """
+    _keep_capabilities(1 << _CAP_SYS_ADMIN | 1 << _CAP_SYS_CHROOT | 1 << _CAP_SETFCAP)
+
+
+def _keep_capabilities(kept: int) -> None:
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
-    _checked(_libc.capset(header, bytes(24)), "drop capabilities")
+    # Two structures of those that are effective, permitted and inheritable, and all kept ones are in the first.
+    _checked(_libc.capset(header, struct.pack("6I", kept, kept, 0, 0, 0, 0)), "drop capabilities")

@@ -79,7 +79,9 @@ class Zygote:
             return
         limits = self._config["limits"]
         worker.lower_limits({**limits, "processes": limits["processes_of_all"]})  # packages are imported here
-        if not own:
+        if own:
+            namespaces.keep_entering()
+        else:
             namespaces.drop_capabilities()
         namespaces.no_new_privileges()
         if "landlock" in self._walls:
