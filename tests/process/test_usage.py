@@ -53,9 +53,9 @@ def test_what_is_below_a_process_apart_does_not_count(seen: str):
             for _ in range(3):
                 nest.stdout.readline()
             tree = Tree([os.getpid()], Limits())
-            own, _ = Tree([os.getpid()], Limits()).activity({nest.pid})
+            own = Tree([os.getpid()], Limits()).all_use({nest.pid}).tasks
             if seen == "before it was apart":
                 assert tree.activity()[0] == own + 3
-            assert [tree.activity({nest.pid})[0] for _ in range(2)] == [own, own]
+            assert [tree.all_use({nest.pid}).tasks for _ in range(2)] == [own, own]
         finally:
             os.killpg(nest.pid, 9)

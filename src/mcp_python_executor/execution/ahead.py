@@ -39,20 +39,19 @@ class Ahead:
         just ended, which take away what those left. `warm`: it has imported what it was to import. `idle`: no run was
         under way for a while, for what they used is charged to whoever waited for them.
         """
-        tasks, cpu_seconds = self._tree.activity(pids)
-        memory_bytes, written_bytes = self._tree.memory(pids, leaving), self._tree.written(pids)
+        use = self._tree.all_use(pids, leaving)
         now = time.monotonic()
-        elapsed, used = now - self._looked, cpu_seconds - self._cpu_seconds
+        elapsed, used = now - self._looked, use.cpu_seconds - self._cpu_seconds
         if idle:
             self._busy_seconds += used if warm and used > _BUSY_SHARE * elapsed else 0
-            self._own_written_bytes += written_bytes - self._written_bytes
-        self._looked, self._cpu_seconds, self._written_bytes = now, cpu_seconds, written_bytes
+            self._own_written_bytes += use.written_bytes - self._written_bytes
+        self._looked, self._cpu_seconds, self._written_bytes = now, use.cpu_seconds, use.written_bytes
         limits = self._limits
-        if tasks > limits.processes:
+        if use.tasks > limits.processes:
             return limits.told("processes")
-        if memory_bytes > limits.memory_bytes:
+        if use.memory_bytes > limits.memory_bytes:
             return limits.told("memory")
-        if buffers.held(self._tree.processes(pids), limits.buffers) > limits.buffers:
+        if buffers.held(use.processes, limits.buffers) > limits.buffers:
             return limits.told("buffers")
         if exceeded := Usage(self._own_written_bytes).exceeds(limits) or self._on_disk(names).exceeds(limits):
             return limits.told(exceeded)

@@ -41,6 +41,16 @@ class _Process(NamedTuple):
 _NEW = _Process(0, 0, 0, 0, 0)
 
 
+class Use(NamedTuple):
+    """What is told of a tree at once: see `Tree`."""
+
+    tasks: int
+    cpu_seconds: float
+    memory_bytes: int
+    written_bytes: int
+    processes: list[int]
+
+
 class Tree:
     """The processes `roots` and all that descend from them.
 
@@ -63,13 +73,41 @@ class Tree:
         self._ended_written_bytes = 0
         self._written_bytes = 0
 
-    def activity(self, apart: Collection[int] = ()) -> tuple[int, float]:
+    def activity(self) -> tuple[int, float]:
         """How many tasks there are, which are processes and their threads, and the processor time of all there were.
 
-        Without processes that are `apart`, and what descends from these. Takes about 0.05 ms a process and waits for
-        none. Past the most that may be it does not count on.
+        Takes about 0.05 ms a process and waits for none. Past the most that may be it does not count on.
+        """
+        found, tasks = self._walk()
+        return tasks, self._cpu_seconds(found)
+
+    def memory(self) -> int:
+        """Bytes of memory that the processes hold, temporary files included.
+
+        Takes up to 0.4 ms a process, and waits for one that forks.
+        """
+        return self._memory(self._walk()[0])
+
+    def written(self) -> int:
+        """Bytes that all processes there were had written to a disk, by what the kernel tells of each.
+
+        Takes about 0.1 ms a process.
+        """
+        return self._all_written(self._walk()[0])
+
+    def processes(self) -> list[int]:
+        """Those that there are."""
+        return list(self._walk()[0])
+
+    def all_use(self, apart: Collection[int] = (), leaving: Collection[int] = ()) -> Use:
+        """All of the above at once, without processes that are `apart`, and what descends from these.
+
+        Temporary files that those see which are `leaving` do not count.
         """
         found, tasks = self._walk(apart)
+        return Use(tasks, self._cpu_seconds(found), self._memory(found, leaving), self._all_written(found), list(found))
+
+    def _cpu_seconds(self, found: dict[int, _Process]) -> float:
         # Processor time in two ways, of which neither counts anything twice: the larger is nearer. One misses what a
         # parent did not wait for (SIGCHLD ignored), the other what began and ended between two looks.
         self._ended_ticks += sum(process.ticks for pid, process in self._present.items() if pid not in found)
@@ -80,35 +118,19 @@ class Tree:
         self.kernel_ticks = _FADES * self.kernel_ticks + sum(grown)
         self.started = _FADES * self.started + len(found.keys() - self._present.keys())
         self._present = found
-        return tasks, self._cpu_ticks / os.sysconf("SC_CLK_TCK")
+        return self._cpu_ticks / os.sysconf("SC_CLK_TCK")
 
-    def memory(self, apart: Collection[int] = (), leaving: Collection[int] = ()) -> int:
-        """Bytes of memory that the processes hold, temporary files included but for what those see that are `leaving`.
-
-        Takes up to 0.4 ms a process, and waits for one that forks.
-        """
-        found, _ = self._walk(apart)
-        return self._memory(found, leaving)
-
-    def written(self, apart: Collection[int] = ()) -> int:
-        """Bytes that all processes there were had written to a disk, by what the kernel tells of each.
-
-        Takes about 0.1 ms a process.
-        """
-        before, found = self._written, self._walk(apart)[0]
+    def _all_written(self, found: Iterable[int]) -> int:
+        before = self._written
         self._written = {pid: _written(pid) for pid in found}
         # What a process that ended had written is its parent's now, where that waited for it: then others grew by it.
-        ended = sum(size for pid, size in before.items() if pid not in found)
+        ended = sum(size for pid, size in before.items() if pid not in self._written)
         grown = sum(size - before.get(pid, 0) for pid, size in self._written.items())
         self._ended_written_bytes += max(0, ended - max(0, grown))
         self._written_bytes = max(self._written_bytes, sum(self._written.values()) + self._ended_written_bytes)
         return self._written_bytes
 
-    def processes(self, apart: Collection[int] = ()) -> list[int]:
-        """Those that there are."""
-        return list(self._walk(apart)[0])
-
-    def _walk(self, apart: Collection[int]) -> tuple[dict[int, _Process], int]:
+    def _walk(self, apart: Collection[int] = ()) -> tuple[dict[int, _Process], int]:
         """The processes there are, and the number of their tasks.
 
         The kernel may leave out a child while another ends (proc_pid_tid_children(5)), so known ones are asked again.
@@ -144,7 +166,7 @@ class Tree:
             pid = process.parent
         return False
 
-    def _memory(self, found: Iterable[int], leaving: Collection[int]) -> int:
+    def _memory(self, found: Collection[int], leaving: Collection[int] = ()) -> int:
         statuses = dict(map(_status, found))
         own = _temporary(pid for pid in found if pid not in leaving) + 1024 * sum(
             _sum(status, _ITS_OWN) for status in statuses.values()
