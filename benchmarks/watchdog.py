@@ -13,7 +13,7 @@ from mcp_python_executor import logs
 from mcp_python_executor.server import app
 from mcp_python_executor.server.wire import Wire, claim_wire
 from mcp_python_executor.service import open_service
-from mcp_python_executor.settings import Settings
+from mcp_python_executor.settings import load
 
 _TICK_SECONDS = 0.001
 # Below it are those of the kernel's timers.
@@ -32,7 +32,7 @@ async def watch(file: TextIO) -> None:
 
 async def serve(file: TextIO, wire: Wire) -> None:
     """Serves as the product does, the watch in the same loop."""
-    settings = Settings()
+    settings = load({})
     logs.configure(level=settings.log_level, form=settings.log_format, file=settings.log_file)
     async with anyio.create_task_group() as tasks, open_service(settings) as service:
         tasks.start_soon(watch, file)

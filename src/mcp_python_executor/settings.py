@@ -10,8 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mcp_python_executor.errors import SettingsError
 from mcp_python_executor.limits import MEBIBYTE, Limits
@@ -107,13 +106,13 @@ def _text(parse: Callable[[str], Any]) -> BeforeValidator:
 
 
 _Path = Annotated[Path, _text(_path)]
-_Paths = Annotated[tuple[_Path, ...], NoDecode, _text(_parts)]
+_Paths = Annotated[tuple[_Path, ...], _text(_parts)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every setting of the server. Field names are the variables' names in lower case."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     max_memory_mb: Annotated[int, _text(_whole(16))] = Field(
         default=512, description="memory of one execution, its children included, in MB"
@@ -156,7 +155,7 @@ class Settings(BaseSettings):
     read_paths: _Paths = Field(
         default=(), description="host files and directories that programs may read, ':'-separated"
     )
-    pass_env: Annotated[tuple[str, ...], NoDecode, _text(_passed)] = Field(
+    pass_env: Annotated[tuple[str, ...], _text(_passed)] = Field(
         default=(), description="names of the server's variables that programs get, comma-separated"
     )
     max_output_bytes: Annotated[int, _text(_whole(256))] = Field(
@@ -210,9 +209,9 @@ def load(flags: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: names the variable or flag, the value and what is accepted.
     """
-    given: dict[str, Any] = {name: text.strip() or Settings.model_fields[name].default for name, text in flags.items()}
+    given = {**{name: os.environ.get(variable.name, "") for name, variable in VARIABLES.items()}, **flags}
     try:
-        settings = Settings(**given)
+        settings = Settings.model_validate({name: text for name, text in given.items() if text.strip()})
     except ValidationError as error:
         raise SettingsError(_told(error, flags)) from None
     if settings.output_path is None:
