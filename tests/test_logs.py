@@ -115,3 +115,16 @@ print("done", flush=True)
         assert process.stdout
         assert process.stdout.read() == b"done\n"
         assert process.wait(timeout=30) == 0
+
+
+def test_a_server_imports_nothing_for_lines_in_colour():
+    # As the server does it: logs before all that has a logger.
+    code = "import sys; from mcp_python_executor import logs, service; from mcp_python_executor.server import app; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code} print('structlog' in sys.modules, 'rich' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert done.stdout == "True False\n"

@@ -3,14 +3,21 @@
 import json
 import logging
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from queue import Full, Queue
 from threading import Thread
 
+from mcp_python_executor.errors import SettingsError
+
+# structlog imports rich wherever it finds it, for lines in colour that we don't write: a twentieth of each start.
+if _hidden := "rich" not in sys.modules:
+    sys.modules["rich"] = None  # pyright: ignore[reportArgumentType] - as importlib has it where a module is missing
 import structlog
 
-from mcp_python_executor.errors import SettingsError
+if _hidden:
+    del sys.modules["rich"]
 
 _STANDARD_ERROR = 2
 _WAITING_LINES = 1000
