@@ -165,6 +165,50 @@ async def test_memory_in_temporary_files(open_bench: OpenBench, tmp_path: Path, 
         assert told(result) == (Status.MEMORY_EXCEEDED, LimitHit("memory", 128, "MAX_MEMORY_MB")), result
 
 
+# What the kernel keeps for processes that go on, and tells of none of them.
+KEPT = {
+    "mappings": """
+area = mmap.mmap(-1, 60_000 << 12, flags=0x4022)
+start = ctypes.addressof(ctypes.c_char.from_buffer(area))
+for page in range(0, 60_000, 2):
+    libc.mprotect(ctypes.c_void_p(start + (page << 12)), ctypes.c_size_t(1 << 12), 1)
+for _ in range(40):
+    if os.fork() == 0: stay()
+""",
+    "record locks": """
+import fcntl
+for process in range(15):
+    if os.fork() == 0: break
+for number in range(80):
+    held = os.open(f"{process}-{number}", os.O_CREAT | os.O_RDWR)
+    for byte in range(2000, 0, -2): fcntl.lockf(held, fcntl.LOCK_EX, 1, byte)
+""",
+    "Landlock rules": """
+while True:
+    ruleset = libc.syscall(444, (ctypes.c_uint64 * 2)(0, 1), 16, 0)
+    if ruleset < 0: raise NotImplementedError
+    for port in range(1 << 16): libc.syscall(445, ruleset, 2, (ctypes.c_uint64 * 2)(1, port), 0)
+""",
+    "filters": """
+allow = ctypes.create_string_buffer(bytes([6, 0, 0, 0, 0, 0, 255, 127]))
+program = (ctypes.c_uint64 * 2)(1, ctypes.addressof(allow))
+for _ in range(20):
+    if os.fork() == 0:
+        while libc.prctl(22, 2, program, 0, 0) == 0: pass
+        stay()
+""",
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+async def test_memory_that_the_kernel_keeps(open_bench: OpenBench, tmp_path: Path, what: str):
+    async with beside_another(open_bench, tmp_path) as bench:
+        result = await bench.run(f"{_PRELUDE}libc = ctypes.CDLL(None)\n{KEPT[what]}\nstay()")
+    if result.error and result.error.type == "NotImplementedError":
+        pytest.skip("this kernel has no rules of ports")
+    assert told(result) == (Status.MEMORY_EXCEEDED, LimitHit("memory", 128, "MAX_MEMORY_MB")), result
+
+
 # What the kernel keeps for whoever asks, in no process's memory.
 NOBODYS = {
     "memfd": "os.memfd_create('held')",

@@ -262,21 +262,26 @@ os.close(all_pinned), os.close(pinned)
 """
 
 
-async def test_it_holds_few_namespaces(open_bench: OpenBench, tmp_path: Path, standing: Confinement):
+async def test_it_holds_few_namespaces(
+    open_bench: OpenBench, tmp_path: Path, standing: Confinement, interpreter: Interpreter
+):
     output = tmp_path / "out"
     output.mkdir()
-    code = f"OUT = {str(output)!r}\n{_PRELUDE}\n{_PIN_NAMESPACES}\nsay({_DONE!r})\n"
+    code = f"OUT = {str(output)!r}\n{_PRELUDE}\nsay('begun')\n{_PIN_NAMESPACES}\nsay({_DONE!r})\n"
     async with infected(open_bench, tmp_path, code, output_path=output) as bench:
-        with suppress(ExecutorError):  # there are none left for the run
-            await bench.run("'ran'")
-        assert (await bench.run("6 * 7")).result == "42"
+        other = in_another_environment(bench, interpreter, tmp_path)
+        for _ in range(2):
+            with suppress(ExecutorError):  # there are none left for the run
+                await bench.run("'ran'")
+            assert (await other.run("6 * 7")).result == "42"
     told = (output / ("told-ahead" if standing.bubblewrap else "told")).read_text()
     assert _DONE in told
     assert told.count("\npin ") >= 1200
-    assert len(done(told, "pin")) <= 1024
+    every = told.count("begun\n")
+    assert len(done(told, "pin")) <= 1024 * every
     if standing.namespaces and standing.bubblewrap:
         assert len(done(told, "pin")) > 1000
-        assert len(done(told, "raise")) == 8  # of each that is the first in another one
+        assert 8 <= len(done(told, "raise")) <= 8 * every  # of each that is the first in another one
 
 
 # Files that, run by somebody, would give more than he has.

@@ -92,7 +92,7 @@ def parse(data: bytes | bytearray) -> Report:
     try:
         sign = _Sign.model_validate_json(first)
         if not sign.ready:
-            raise EngineError(f"a worker could not put up its walls: {sign.failed}; run it again")
+            raise EngineError(f"a worker could not put up its walls: {sign.failed}")
         if data.startswith(stacks.START, end):
             return Report(stack=data[end:].decode(errors="replace"))
         told, _ = _message(data, end)

@@ -97,7 +97,7 @@ class Runner:
             with self._discarding_lost(worker):
                 await conduct.run(request, listener)
         if conduct.failure:
-            self._zygotes.distrust(zygote, str(conduct.failure))
+            self._zygotes.distrust(zygote)
         with self._discarding_lost(worker):
             result = await self._result(request, conduct, queued)
         self.metrics.record(result)

@@ -73,7 +73,7 @@ class Zygote:
         self.generation = surroundings.interpreter.generation
         self.modules = dict.fromkeys(modules).keys()
         # The outer wall is what keeps packages from the host while they are imported.
-        self._ahead = ahead and not (engine.confinement.strict and engine.confinement.bubblewrap is None)
+        self.ahead = ahead and not (engine.confinement.strict and engine.confinement.bubblewrap is None)
         self.alive = True
         self.overran = self.unfit = ""
         self.used = time.monotonic()
@@ -110,7 +110,7 @@ class Zygote:
             self.directory.mkdir(mode=0o700, parents=True)
             control = self._theirs.fileno()
             argv, environment = self._engine.command(
-                self._surroundings, self.directory, control, self.modules, ahead=self._ahead
+                self._surroundings, self.directory, control, self.modules, ahead=self.ahead
             )
             try:
                 _check_thread()
@@ -146,7 +146,7 @@ class Zygote:
     async def _follow(self, started: anyio.Event, outermost: int) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._follow_events, tasks.cancel_scope)
-            if self._ahead:
+            if self.ahead:
                 tasks.start_soon(self._watch, outermost, tasks.cancel_scope)
             with anyio.move_on_after(_START_SECONDS):
                 await self._ready.wait()
@@ -265,7 +265,7 @@ class Zygote:
         return self._give(await self._fork())
 
     def _give(self, worker: Worker) -> Worker:
-        if self._ahead:  # then there is a watch, which forgets it
+        if self.ahead:  # then there is a watch, which forgets it
             self._given.append(worker)
         return worker
 

@@ -189,10 +189,9 @@ class Zygotes:
                 return zygote
         return await self._started(Zygote(self.engine, key[0], (), ahead=False))
 
-    def distrust(self, zygote: Zygote, reason: str) -> None:
-        """A worker of `zygote` had no walls: from now on nothing is imported ahead there."""
-        self._bar(zygote.generation, reason)
-        self._retire([key for key in self._zygotes if key[0].interpreter.generation == zygote.generation])
+    def distrust(self, zygote: Zygote) -> None:
+        """A worker of `zygote` had no walls, which what is imported there may have caused: the next run has another."""
+        self._retire([key for key, present in self._zygotes.items() if present is zygote and zygote.ahead])
 
     def _bar(self, generation: str, reason: str) -> None:
         if generation not in self._barred:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mcp_python_executor.limits import Limits
-from mcp_python_executor.process import proc
+from mcp_python_executor.process import kernel, proc
 
 # What a process holds that no file backs, and its page tables: see proc_pid_status(5). Shared pages count for each.
 _RESIDENT = (b"RssAnon", b"RssShmem", b"VmSwap")
@@ -70,6 +70,7 @@ class Tree:
         """How many of its processes were seen for the first time lately, of which older ones weigh less."""
         # What each process, and the children it waited for, had written by the last look.
         self._written: dict[int, int] = {}
+        self._kept = kernel.Kept()
         self._ended_written_bytes = 0
         self._written_bytes = 0
 
@@ -82,7 +83,7 @@ class Tree:
         return tasks, self._cpu_seconds(found)
 
     def memory(self) -> int:
-        """Bytes of memory that the processes hold, temporary files included.
+        """Bytes of memory that the processes hold, temporary files and what the kernel keeps for them included.
 
         Takes up to 0.4 ms a process, and waits for one that forks.
         """
@@ -166,11 +167,11 @@ class Tree:
             pid = process.parent
         return False
 
-    def _memory(self, found: Collection[int], leaving: Collection[int] = ()) -> int:
+    def _memory(self, found: Mapping[int, _Process], leaving: Collection[int] = ()) -> int:
         statuses = dict(map(_status, found))
-        own = _temporary(pid for pid in found if pid not in leaving) + 1024 * sum(
-            _sum(status, _ITS_OWN) for status in statuses.values()
-        )
+        own = 1024 * sum(_sum(status, _ITS_OWN) for status in statuses.values())
+        own += _temporary(pid for pid in found if pid not in leaving)
+        own += self._kept.look(sum(process.kernel_ticks for process in found.values()))
         at_most = own + 1024 * sum(_sum(status, _RESIDENT) for status in statuses.values())
         if at_most <= _SURELY_WITHIN * self._limits.memory_bytes:
             return at_most
