@@ -33,6 +33,23 @@ def contents(bench: Bench, result: ExecutionResult) -> dict[str, bytes]:
     return {name: bench.runner.records.page(result.execution_id, name).data for name in names}
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o300, 0])
+async def test_a_folder_that_nobody_may_look_into_costs_no_result(open_bench: OpenBench, mode: int):
+    code = f"""
+import os
+for place in (".", os.environ["OUTPUT_PATH"]):
+    os.makedirs(place + "/closed/folder")
+    open(place + "/closed/file", "w").close()
+    os.chmod(place + "/closed", {mode})
+    open(place + "/seen", "w").close()
+"attack-ran-to-its-end"
+"""
+    async with open_bench() as bench:
+        result = await bench.run(code)
+        assert result.result == "'attack-ran-to-its-end'"
+        assert {name.partition("/")[2] for name in contents(bench, result)} >= {"seen"}
+
+
 async def test_links_and_special_files_are_not_listed(open_bench: OpenBench, secret: Path):
     code = f"""
 import os

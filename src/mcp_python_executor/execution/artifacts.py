@@ -91,7 +91,7 @@ def _changed(root: Path, own: Path, since_ns: int) -> Iterator[tuple[str, os.sta
     """What is below `root`, no folder and changed since then, by path, never through a link."""
     for path, names, place in _walk(root, own):
         for name in sorted(names):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # it has gone, or the program left a folder that nobody may look into
                 status = os.stat(name, dir_fd=place, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode) and status.st_ctime_ns >= since_ns - TICK_NS:
                     yield os.path.normpath(f"{path}/{name}"), status
