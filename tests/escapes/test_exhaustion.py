@@ -17,6 +17,7 @@ from mcp_python_executor.execution.model import ExecutionResult, Status
 from mcp_python_executor.limits import MEBIBYTE, LimitHit, Limits
 from mcp_python_executor.sandbox.probe import Confinement
 from tests.bench import Bench, OpenBench
+from tests.escapes.attack import HOLD_FILTERS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
@@ -189,14 +190,7 @@ while True:
     if ruleset < 0: raise NotImplementedError
     for port in range(1 << 16): libc.syscall(445, ruleset, 2, (ctypes.c_uint64 * 2)(1, port), 0)
 """,
-    "filters": """
-allow = ctypes.create_string_buffer(bytes([6, 0, 0, 0, 0, 0, 255, 127]))
-program = (ctypes.c_uint64 * 2)(1, ctypes.addressof(allow))
-for _ in range(20):
-    if os.fork() == 0:
-        while libc.prctl(22, 2, program, 0, 0) == 0: pass
-        stay()
-""",
+    "filters": HOLD_FILTERS,
 }
 
 

@@ -26,7 +26,7 @@ from mcp_python_executor.sandbox.probe import Confinement
 from mcp_python_executor.settings import NetworkAccess
 from tests.bench import OpenBench
 from tests.conftest import open_descriptors
-from tests.escapes.attack import CANARY, EVERY_WAY, state
+from tests.escapes.attack import CANARY, EVERY_WAY, HOLD_FILTERS, state
 from tests.escapes.infected import TELL, in_another_environment, infected
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
@@ -425,6 +425,7 @@ EXHAUSTING = {
         ),
         pytest.param("held = mmap.mmap(-1, 200 << 20)\nfor at in range(0, 200 << 20, 4096): held[at] = 1", id="shared"),
         pytest.param("open('/tmp/big', 'wb').write(bytes(200 << 20))", id="temporary files"),
+        pytest.param(HOLD_FILTERS, id="filters"),
         pytest.param(
             "def take():\n    global held\n    time.sleep(1.5)\n    held = b'x' * (200 << 20)\n"
             "threading.Thread(target=take, daemon=True).start()",

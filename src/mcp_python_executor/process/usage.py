@@ -106,7 +106,8 @@ class Tree:
         Temporary files that those see which are `leaving` do not count.
         """
         found, tasks = self._walk(apart)
-        return Use(tasks, self._cpu_seconds(found), self._memory(found, leaving), self._all_written(found), list(found))
+        cpu_seconds, written_bytes = self._cpu_seconds(found), self._all_written(found)
+        return Use(tasks, cpu_seconds, self._memory(found, leaving), written_bytes, list(found))
 
     def _cpu_seconds(self, found: dict[int, _Process]) -> float:
         # Processor time in two ways, of which neither counts anything twice: the larger is nearer. One misses what a
