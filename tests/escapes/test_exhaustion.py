@@ -173,8 +173,9 @@ area = mmap.mmap(-1, 60_000 << 12, flags=0x4022)
 start = ctypes.addressof(ctypes.c_char.from_buffer(area))
 for page in range(0, 60_000, 2):
     libc.mprotect(ctypes.c_void_p(start + (page << 12)), ctypes.c_size_t(1 << 12), 1)
-for _ in range(14):
+for _ in range(40):
     if os.fork() == 0: stay()
+    time.sleep(0.05)
 """,
     "record locks": """
 import fcntl
