@@ -11,7 +11,7 @@ from threading import Thread
 
 from mcp_python_executor.errors import SettingsError
 
-# structlog imports rich wherever it finds it, for lines in colour that we don't write: 25 ms of each start.
+# structlog imports rich wherever it finds it, for lines in colour that we don't write: some 20 ms of each start.
 if _hidden := "rich" not in sys.modules:
     sys.modules["rich"] = None  # pyright: ignore[reportArgumentType] - as importlib has it where a module is missing
 import structlog

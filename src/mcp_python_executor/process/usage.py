@@ -70,9 +70,9 @@ class Tree:
         """How many of its processes were seen for the first time lately, of which older ones weigh less."""
         # What each process, and the children it waited for, had written by the last look.
         self._written: dict[int, int] = {}
-        self._kept = kernel.Kept()
         self._ended_written_bytes = 0
         self._written_bytes = 0
+        self._kept = kernel.Kept()
 
     def activity(self) -> tuple[int, float]:
         """How many tasks there are, which are processes and their threads, and the processor time of all there were.
