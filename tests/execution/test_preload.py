@@ -5,7 +5,7 @@ import anyio
 import pytest
 
 from mcp_python_executor.execution.model import ExecutionRequest
-from mcp_python_executor.execution.preload import is_standard, packages, worthwhile
+from mcp_python_executor.execution.preload import is_set_up_by, is_standard, packages, worthwhile
 from mcp_python_executor.limits import MEBIBYTE, Limits
 from mcp_python_executor.sandbox.probe import Walls
 from tests.bench import OpenBench, make_interpreter
@@ -43,6 +43,22 @@ def test_standard_modules_are_told_from_packages():
     names = ["json", "matplotlib.pyplot", "numpy", "numpy.random"]
     assert [name for name in names if is_standard(name)] == ["json"]
     assert packages(names) == {"matplotlib", "numpy"}
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("os.environ['OMP_NUM_THREADS'] = '1'", True),
+        ('os.environ.setdefault("MPLCONFIGDIR", "/tmp")', True),
+        ('os.environ.update(OPENBLAS_NUM_THREADS="2")', True),
+        ("os.putenv('MPLBACKEND', 'svg')", True),
+        ("os.environ['MPLBACKEND'] = 'Agg'", False),
+        ('os.environ.update(MPLBACKEND="agg")', False),
+        ("import numpy\nPANDAS_AVAILABLE = True  # OMP_NUM_THREADS", False),
+    ],
+)
+def test_a_variable_that_packages_read_is_seen_in_the_code(code: str, expected: bool):
+    assert is_set_up_by(code) is expected
 
 
 @pytest.mark.anyio
@@ -142,13 +158,13 @@ async def test_where_memory_does_not_hold_all_the_most_used_is_imported_ahead(
 
 
 @pytest.mark.anyio
-async def test_a_package_finds_the_settings_that_lie_beside_a_script(
-    walls: Walls, open_bench: OpenBench, tmp_path: Path
-):
+@pytest.mark.parametrize("by", ["a file", "itself"])
+async def test_a_package_finds_the_settings_of_a_script(walls: Walls, open_bench: OpenBench, tmp_path: Path, by: str):
     assert walls.bubblewrap, "without it nothing is imported ahead"
     interpreter, script = make_interpreter(tmp_path / "venv"), tmp_path / "scripts" / "script.py"
     packages = next((interpreter.prefix / "lib").glob("python*/site-packages"))
-    (packages / f"{_POPULAR}.py").write_text("import os\nsettings = os.path.exists('matplotlibrc')")
+    settings = "os.path.exists('matplotlibrc') or 'MPLBACKEND' in os.environ and os.environ['MPLBACKEND'] != 'agg'"
+    (packages / f"{_POPULAR}.py").write_text(f"import os\nsettings = {settings}")
     script.parent.mkdir()
     script.write_text(f"import sys\nprint('{_POPULAR}' in sys.modules)\nimport {_POPULAR} as it\nprint(it.settings)")
     told: list[str] = []
@@ -158,8 +174,32 @@ async def test_a_package_finds_the_settings_that_lie_beside_a_script(
             await bench.zygotes.warm(bench.surroundings)
             request = ExecutionRequest(script=script, venv_name="default")
             told.append((await bench.runner.execute(request, bench.surroundings)).stdout)
-        (script.parent / "matplotlibrc").touch()
+        if by == "a file":
+            (script.parent / "matplotlibrc").touch()
+        else:
+            script.write_text(f"import os\nos.environ['MPLBACKEND'] = 'svg'\n{script.read_text()}")
     assert told == ["True\nFalse\n", "False\nTrue\n"]
+
+
+@pytest.mark.anyio
+async def test_a_scripts_own_modules_come_first(open_bench: OpenBench, tmp_path: Path, isolation: str):
+    interpreter, script = make_interpreter(tmp_path / "venv"), tmp_path / "scripts" / "script.py"
+    packages = next((interpreter.prefix / "lib").glob("python*/site-packages"))
+    (packages / f"{_POPULAR}.py").write_text("")
+    shadows = ("json/__init__.py", "json/decoder.py", "logging/a.log", "os.py", "random.py", f"{_POPULAR}.py")
+    for name in shadows:
+        (script.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (script.parent / name).write_text("own = True")
+    names = ("json", "json.decoder", "logging", "os", "random", "statistics", _POPULAR)
+    script.write_text(f"import importlib\nprint([hasattr(importlib.import_module(name), 'own') for name in {names}])")
+    plain = (await anyio.run_process([interpreter.python, script])).stdout.decode()
+    assert plain == "[True, True, False, False, True, False, True]\n"
+    async with open_bench(within=interpreter, script=script, isolation=isolation) as bench:
+        bench.zygotes.learn(bench.surroundings, ["logging", "random", "statistics", _POPULAR])
+        await bench.zygotes.warm(bench.surroundings)
+        request = ExecutionRequest(script=script, venv_name="default")
+        told = [(await bench.runner.execute(request, bench.surroundings)).stdout for _ in range(2)]
+    assert told == [plain] * 2
 
 
 def _in_the_environment(packages: Path, _: Path) -> None:

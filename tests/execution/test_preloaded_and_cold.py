@@ -83,6 +83,13 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 """,
+    "variables that packages read": """
+import os
+os.environ["OPENBLAS_NUM_THREADS"], os.environ["MPLBACKEND"] = "1", "svg"
+import numpy as np, matplotlib.pyplot as plt
+a = np.ones((700, 700))
+print((a @ a).sum(), len(os.listdir("/proc/self/task")), plt.get_backend())
+""",
     **{
         f"multiprocessing by {method}": f"""
 import multiprocessing, os

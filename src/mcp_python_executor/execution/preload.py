@@ -1,7 +1,9 @@
 """Which modules a zygote may import ahead: those known to survive a fork with nothing changed for the program."""
 
+import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 # By the top-level name that a program imports: what to import ahead for it.
 _PACKAGES = {
@@ -21,8 +23,14 @@ _PACKAGES = {
     "sympy": ("sympy",),
     "yaml": ("yaml",),
 }
-SETTINGS = ("matplotlibrc",)
-"""Files that a package reads where a program starts, when it is imported: what is imported ahead does not know them."""
+# Files that a package reads where a program starts, when it is imported: what is imported ahead does not know them.
+_FILES = ("matplotlibrc",)
+# Variables of which the same is so, as programs set them; the backend that all have, agg, may be chosen once more.
+_VARIABLES = re.compile(
+    r"\b(?:MATPLOTLIBRC|MPLBACKEND|MPLCONFIGDIR|"
+    r"(?:BLIS|GOTO|MKL|NETWORKX|NPY|NUMEXPR|NUMPY|OMP|OPENBLAS|OPENPYXL|PANDAS|PYDANTIC|SCIPY|SYMPY)_[A-Z_]+)"
+    r"""=?["'](?!\W*(?i:agg)\b)"""
+)
 
 # Modules of the standard library that do something to be seen, or start something, when they are imported.
 _NEVER = frozenset(
@@ -30,6 +38,8 @@ _NEVER = frozenset(
 )
 # Their threads do not survive a fork; a package that imports them itself is not preloaded either.
 _BREAK_FORKS = frozenset({"grpc", "jax", "polars", "pyarrow", "tensorflow", "torch"})
+
+_LOOKED_AT_CHARACTERS = 1_000_000
 
 _STANDARD = frozenset(name for name in sys.stdlib_module_names if not name.startswith("_")) - _NEVER
 _KNOWN = _STANDARD.union(*_PACKAGES.values())
@@ -41,6 +51,21 @@ def worthwhile(modules: Iterable[str]) -> frozenset[str]:
     if names & _BREAK_FORKS:
         return frozenset()
     return (names & _STANDARD).union(*(_PACKAGES[name] for name in names & _PACKAGES.keys()))
+
+
+def is_set_up_by(code: str) -> bool:
+    """Whether `code` sets a variable that packages read when they are imported, as far as its text tells."""
+    return _VARIABLES.search(code) is not None
+
+
+def is_set_up_beside(script: Path) -> bool:
+    """Whether packages that `script` imports are set up by it, or by a file in its folder."""
+    try:
+        with script.open(encoding="utf-8", errors="replace") as file:
+            code = file.read(_LOOKED_AT_CHARACTERS)
+    except OSError:  # the program meets it again
+        return False
+    return is_set_up_by(code) or any((script.parent / name).exists() for name in _FILES)
 
 
 def known(modules: Iterable[str]) -> frozenset[str]:

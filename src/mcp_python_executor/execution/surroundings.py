@@ -24,7 +24,7 @@ class Surroundings:
     """What a zygote is for: an interpreter, its policy, where programs start and where their output goes.
 
     `directory` None starts each program in its own fresh directory; `output` None gives each an output of its own.
-    `sets_packages_up` where packages that are imported find settings in `directory`.
+    `sets_packages_up` where packages find settings when they are imported: of the script, or beside it.
     """
 
     interpreter: Interpreter
@@ -56,7 +56,7 @@ def surroundings(
         ),
         directory=script.parent if script else None,
         output=settings.output_path,
-        sets_packages_up=script is not None and any((script.parent / name).exists() for name in preload.SETTINGS),
+        sets_packages_up=script is not None and preload.is_set_up_beside(script),
     )
 
 

@@ -92,7 +92,8 @@ class Zygotes:
 
     async def zygote(self, surroundings: Surroundings, code: str | None = "") -> Zygote:
         """The warm interpreter that suits `code` best of those that are there, and at least a bare one."""
-        if any(code is None or name in code for name in self._packages_for(surroundings)):
+        sets_packages_up = code is not None and preload.is_set_up_by(code)
+        if not sets_packages_up and any(code is None or name in code for name in self._packages_for(surroundings)):
             key = surroundings, True
             zygote = self._zygotes.get(key)
             if zygote is not None and zygote.alive:

@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 _NOT_FLUSHED = 120
 # See inspect.CO_COROUTINE, whose module takes 10 ms to import.
 _COROUTINE = 0x80
+# What `site` and the start itself import, as far as it is found by a path.
+_FROM_THE_START = {
+    "_collections_abc",
+    "abc",
+    "codecs",
+    "encodings",
+    "genericpath",
+    "io",
+    "os",
+    "posixpath",
+    "site",
+    "stat",
+}
 _REHEARSAL = "import sys\nx = [str(n) for n in range(3)]\nx"
 _FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
@@ -42,6 +55,8 @@ def run(path: str, code: str | None, args: list[str], shown: Shown, report: dict
     """
     sys.argv[:] = [path, *args]
     sys.path.insert(0, os.path.dirname(path))
+    if code is None:
+        _make_way(sys.path[0])
     builtins.display = shown.display  # type: ignore[attr-defined]
     namespace = _main_module(path).__dict__
     status = 0
@@ -55,6 +70,25 @@ def run(path: str, code: str | None, args: list[str], shown: Shown, report: dict
         status = _exit_status(leaving)
     shown.take_figures()
     return status
+
+
+def _make_way(folder: str) -> None:
+    """Forgets what is imported by now and for a script is found in its own `folder`, which comes first.
+
+    An interpreter has some modules before it knows of a script: those stay.
+    """
+    names: set[str] = set()
+    with contextlib.suppress(OSError):
+        names.update(name.split(".")[0] for name in os.listdir(folder))
+    own = [name for name in names - _FROM_THE_START if name in sys.modules and _is_found(name, folder)]
+    for name in [name for name in sys.modules if own and name.split(".")[0] in own]:
+        del sys.modules[name]
+
+
+def _is_found(name: str, folder: str) -> bool:
+    specs = (finder.find_spec(name, None) for finder in sys.meta_path)
+    found = next((spec for spec in specs if spec), None)
+    return found is not None and found.has_location and str(found.origin).startswith(folder + os.sep)
 
 
 def _main_module(path: str) -> types.ModuleType:
