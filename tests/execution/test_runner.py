@@ -366,6 +366,14 @@ async def test_a_missing_module_names_the_call_that_installs_it(open_bench: Open
     )
 
 
+async def test_a_program_finds_the_flags_of_any_interpreter(
+    open_bench: OpenBench, interpreter: Interpreter, isolation: str
+):
+    plain = await anyio.run_process([interpreter.python, "-c", "import sys\nprint(sys.flags)"], env={"LANG": "C.UTF-8"})
+    async with open_bench(isolation=isolation) as bench:
+        assert (await bench.run("import sys\nprint(sys.flags)")).stdout == plain.stdout.decode()
+
+
 async def test_a_script_runs_in_its_own_folder_which_it_can_read_and_not_write(open_bench: OpenBench, tmp_path: Path):
     folder = tmp_path / "project"
     folder.mkdir()

@@ -5,6 +5,17 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+# What most programs use of it; it imports its parts when they are asked for.
+_SKLEARN = (
+    "cluster",
+    "datasets",
+    "ensemble",
+    "linear_model",
+    "metrics",
+    "model_selection",
+    "pipeline",
+    "preprocessing",
+)
 # By the top-level name that a program imports: what to import ahead for it.
 _PACKAGES = {
     "PIL": ("PIL.Image",),
@@ -16,10 +27,12 @@ _PACKAGES = {
     "numpy": ("numpy", "numpy.random"),
     "openpyxl": ("openpyxl",),
     "pandas": ("pandas",),
+    "pyarrow": ("pyarrow",),  # its allocator's thread is not started: see Surroundings
     "pydantic": ("pydantic",),
     "requests": ("requests",),
     "scipy": ("scipy.stats", "scipy.signal"),  # it imports its parts when they are used, and these most others
     "seaborn": ("seaborn",),
+    "sklearn": tuple("sklearn." + part for part in _SKLEARN),
     "sympy": ("sympy",),
     "yaml": ("yaml",),
 }
@@ -37,7 +50,7 @@ _NEVER = frozenset(
     {"__main__", "antigravity", "idlelib", "lib2to3", "readline", "site", "test", "this", "tkinter", "turtle"}
 )
 # Their threads do not survive a fork; a package that imports them itself is not preloaded either.
-_BREAK_FORKS = frozenset({"grpc", "jax", "polars", "pyarrow", "tensorflow", "torch"})
+_BREAK_FORKS = frozenset({"grpc", "jax", "polars", "tensorflow", "torch"})
 
 _LOOKED_AT_CHARACTERS = 1_000_000
 

@@ -17,6 +17,12 @@ _NETWORK_VARIABLES = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
+# Imported before a fork, pyarrow must start no thread, and scikit-learn sets these two itself.
+_FOR_FORKS = {
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "KMP_DUPLICATE_LIB_OK": "True",
+    "KMP_INIT_AT_FORK": "FALSE",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ def _environment(settings: Settings, interpreter: Interpreter, environment: Mapp
         "VIRTUAL_ENV": str(interpreter.prefix),
         "LANG": "C.UTF-8",
         "MPLBACKEND": "agg",  # no window to draw in, whatever toolkit is installed
+        **_FOR_FORKS,
         "TZ": environment.get("TZ") or _time_zone(),
         **{name: environment[name] for name in passed if name in environment},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import sys
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
+# The place of `no_site` among the flags, in all versions so far.
+_NO_SITE = 6
 # Where a base interpreter may keep packages in the midst of its standard library.
 _PACKAGES = ("site-packages", "dist-packages")
 
@@ -32,6 +35,7 @@ def import_ahead(modules: list[str], most_bytes: int = 0) -> None:
     import site
 
     site.main()
+    _tell_that_it_started()
     traces = Traces(most_bytes) if most_bytes else None
     at_home = _AtHome()
     sys.meta_path.insert(0, at_home)
@@ -44,6 +48,15 @@ def import_ahead(modules: list[str], most_bytes: int = 0) -> None:
         sys.meta_path.remove(at_home)
         if traces:
             traces.close()
+
+
+def _tell_that_it_started() -> None:
+    """Clears `sys.flags.no_site`: interpreters that a program starts are often given the flags of its own."""
+    if sys.flags.no_site == sys.flags[_NO_SITE] == 1:
+        set_item = ctypes.pythonapi.PyStructSequence_SetItem
+        set_item.argtypes, set_item.restype = [ctypes.py_object, ctypes.c_ssize_t, ctypes.py_object], None
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(0))  # the sequence takes it over
+        set_item(sys.flags, _NO_SITE, 0)
 
 
 def silence() -> int:

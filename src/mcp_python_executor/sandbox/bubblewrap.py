@@ -55,7 +55,9 @@ def _system(network: bool) -> Iterator[str]:
             yield from ("--ro-bind", name, name)
     for name in SYSTEM_FILES + (NETWORK_FILES if network else ()):
         yield from ("--ro-bind-try", name, name)
-    yield from ("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp")  # noqa: S108 - inside
+    yield from ("--proc", "/proc", "--dev", "/dev")
+    for name in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - inside
+        yield from ("--tmpfs", name)
 
 
 def _places(policy: Policy, sources: Mapping[Path, str]) -> Iterator[str]:
