@@ -17,7 +17,7 @@ from mcp_python_executor.execution.model import Interpreter
 from mcp_python_executor.sandbox.probe import Confinement
 from tests.bench import OpenBench
 from tests.escapes import apart
-from tests.escapes.attack import CANARY, attack
+from tests.escapes.attack import CANARY, attack, state
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
@@ -116,6 +116,62 @@ for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGQUIT, signal.SIGSYS, si
     assert "RAISED" not in told
     assert "CORE" not in told
     assert [path for path in left if path.read_bytes().startswith(b"\x7fELF")] == []
+
+
+# BTRFS_IOC_SNAP_CREATE, BTRFS_IOC_SUBVOL_CREATE, the second form of both, FS_IOC_ENABLE_VERITY, FS_IOC_SETFLAGS,
+# FS_IOC_FSSETXATTR, FS_IOC_SETVERSION in 32 bits, EXT4_IOC_SETVERSION_OLD
+_IOCTLS = (
+    *(0x50009401, 0x5000940E, 0x50009417, 0x50009418, 0x40806685, 0x40086602),
+    *(0x401C5820, 0x40047602, 0x40086604),
+)
+
+
+async def test_no_ioctl_of_file_systems_reaches_what_it_may_write(open_bench: OpenBench, tmp_path: Path):
+    output = tmp_path / "out"
+    output.mkdir()
+    before = state(output)
+    code = f"""
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+for place in (".", os.environ["OUTPUT_PATH"]):
+    descriptor = os.open(place, os.O_RDONLY)
+    for request in {_IOCTLS}:
+        told = ctypes.create_string_buffer(b"\\x40" + bytes(4095))  # FS_NODUMP_FL
+        told[8:12] = b"made"
+        done = libc.ioctl(descriptor, ctypes.c_ulong(request), told)
+        print("ioctl", hex(request), done, os.strerror(ctypes.get_errno()))
+"""
+    async with open_bench(output_path=output) as bench:
+        told = await attack(bench, code)
+    assert told.count("-1 Inappropriate ioctl for device") == 2 * len(_IOCTLS)
+    assert state(output) == before
+
+
+async def test_tools_find_the_ioctls_that_they_need(open_bench: OpenBench):
+    code = """
+import array, asyncio, fcntl, os, shutil, socket, sqlite3, subprocess, termios
+reader, writer = os.pipe()
+os.write(writer, b"four")
+waiting = array.array("i", [0])
+fcntl.ioctl(reader, termios.FIONREAD, waiting)
+os.set_inheritable(reader, True), os.set_blocking(reader, False)
+one, _ = socket.socketpair()
+one.settimeout(1)
+print("waiting", waiting[0], os.isatty(reader), shutil.get_terminal_size((7, 7)).columns)
+print(subprocess.run(["echo", "started"], capture_output=True, text=True).stdout)
+async def start():
+    child = await asyncio.create_subprocess_exec("echo", "awaited", stdout=asyncio.subprocess.PIPE)
+    print((await child.communicate())[0].decode())
+asyncio.run(start())
+with sqlite3.connect("base") as base: base.execute("create table made (x)")
+base.close()
+shutil.copy("base", "copied"), shutil.move("copied", "moved")
+print("moved", os.path.exists("moved"))
+"""
+    async with open_bench() as bench:
+        told = await attack(bench, code)
+    for line in ("waiting 4 False 7\n", "started\n", "awaited\n", "moved True\n"):
+        assert line in told
 
 
 _NOBODY = 65534

@@ -172,9 +172,43 @@ def test_addresses_are_for_the_network(machine: str, name: str):
     assert verdict(machine, name, network=True) == bpf.ALLOW
 
 
-def test_a_terminal_is_not_typed_into(machine: str):
-    assert verdict(machine, "ioctl", 0, 0x5412) == bpf.ERRNO | errno.EPERM
-    assert verdict(machine, "ioctl", 0, 0x5401) == bpf.ALLOW
+IOCTLS_REFUSED = {
+    "TIOCSTI": 0x5412,
+    "TIOCLINUX": 0x541C,
+    "TIOCSCTTY": 0x540E,
+    "TIOCCONS": 0x541D,
+    "BTRFS_IOC_SNAP_CREATE": 0x50009401,
+    "BTRFS_IOC_SUBVOL_CREATE": 0x5000940E,
+    "BTRFS_IOC_SNAP_CREATE_V2": 0x50009417,
+    "BTRFS_IOC_SUBVOL_CREATE_V2": 0x50009418,
+    "FS_IOC_ENABLE_VERITY": 0x40806685,
+    "FS_IOC_SETFLAGS": 0x40086602,
+    "FS_IOC_SETVERSION": 0x40087602,
+    "FS_IOC_FSSETXATTR": 0x401C5820,
+    "SIOCSIFFLAGS": 0x8914,
+    "SIOCSIFADDR": 0x8916,
+}
+# TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FICLONE, FS_IOC_GETFLAGS
+IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x40049409, 0x80086601)
+# SIOCGIFCONF, SIOCGIFADDR, SIOCGIFINDEX
+NETWORK_IOCTLS = (0x8912, 0x8915, 0x8933)
+
+
+@pytest.mark.parametrize("mounts", [True, False])
+@pytest.mark.parametrize("name", IOCTLS_REFUSED)
+def test_an_ioctl_that_no_program_needs_is_refused(machine: str, name: str, mounts: bool):
+    for network in (True, False):
+        told = verdict(machine, "ioctl", 0, IOCTLS_REFUSED[name], network=network, mounts=mounts)
+        assert told == bpf.ERRNO | errno.ENOTTY
+
+
+@pytest.mark.parametrize("mounts", [True, False])
+def test_ioctls_of_descriptors_and_terminals_are_allowed_and_of_interfaces_with_the_network(machine: str, mounts: bool):
+    for request in IOCTLS:
+        assert verdict(machine, "ioctl", 0, request, mounts=mounts) == bpf.ALLOW
+    for request in NETWORK_IOCTLS:
+        assert verdict(machine, "ioctl", 0, request, mounts=mounts) == bpf.ERRNO | errno.ENOTTY
+        assert verdict(machine, "ioctl", 0, request, mounts=mounts, network=True) == bpf.ALLOW
 
 
 @pytest.mark.parametrize("name", ["fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "utimensat"])

@@ -102,9 +102,8 @@ _SCHED_OTHER, _SCHED_BATCH, _SCHED_RESET_ON_FORK = 0, 3, 0x40000000
 _SOL_SOCKET, _BUFFER_SIZES = 1, (7, 8, 32, 33)
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_TYPE, _SOCK_STREAM, _SOCK_SEQPACKET = 0xF, 1, 5
-# Ioctls that no program has use for: typing into a terminal (TIOCSTI, TIOCLINUX), and changing what belongs to a file
-# that is open for reading alone (FS_IOC_SETFLAGS, its 32-bit form, FS_IOC_SETVERSION, FS_IOC_FSSETXATTR).
-_IOCTLS_REFUSED = (0x5412, 0x541C, 0x40086602, 0x40046602, 0x40087602, 0x401C5820)
+# File systems have ioctls of their own, for what belongs to a file that is open for reading alone, and for snapshots:
+# older ones of btrfs make one of any directory of the user's. So those that programs need are named.
 # Terminals (TCGETS to TCSETSF, TIOCGPGRP, TIOCSPGRP, TIOCGWINSZ, TIOCSWINSZ, TIOCGPTN, TIOCSPTLCK), descriptors
 # (FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FIOASYNC), and what reads or clones files (FICLONE, FICLONERANGE, FIEMAP,
 # FS_IOC_GETFLAGS).
@@ -113,6 +112,9 @@ _IOCTLS = (
     *(0x541B, 0x5421, 0x5450, 0x5451, 0x5452),
     *(0x40049409, 0x4020940D, 0xC020660B, 0x80086601),
 )
+# What tells of interfaces (SIOCGIFNAME, SIOCGIFCONF, SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFBRDADDR, SIOCGIFNETMASK,
+# SIOCGIFMTU, SIOCGIFHWADDR, SIOCGIFINDEX), and SIOCETHTOOL, which changes them for CAP_NET_ADMIN alone.
+_NETWORK_IOCTLS = (0x8910, 0x8912, 0x8913, 0x8915, 0x8919, 0x891B, 0x8921, 0x8927, 0x8933, 0x8946)
 # F_SETLEASE: who reads a file holds up whoever is to write it. F_NOTIFY tells what others do in a directory.
 _FCNTLS_REFUSED = (1024, 1026)
 _PERSONALITY_QUERY = 0xFFFFFFFF
@@ -189,12 +191,9 @@ def _shares_descriptors() -> list[Instruction]:
 def unmounted_checks() -> dict[str, list[Instruction]]:
     """What stands in for mounts and namespaces of the run's own, by the call's name."""
     itself = {0: 0}
-    # File systems have ioctls of their own for what belongs to a file: those that programs need are named instead.
-    ioctls = _only(1, _IOCTLS, errno.ENOTTY)
     return {
         **{name: [_fail(0)] for name in _ANSWERED_AS_DONE.split()},
         **{name: [_fail(errno.EOPNOTSUPP)] for name in _ATTRIBUTES.split()},
-        "ioctl": ioctls,
         "inotify_add_watch": [_fail(errno.EPERM)],
         "prlimit64": _when(itself, errno.EPERM),
         "setpriority": _when({0: _PRIO_PROCESS, 1: 0}, errno.EPERM),
@@ -213,7 +212,7 @@ def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
     checks = {
         "socket": _only(0, families, errno.EACCES),
         "socketpair": _pairs(),
-        "ioctl": _never(1, _IOCTLS_REFUSED, errno.EPERM),
+        "ioctl": _only(1, (*_IOCTLS, *(_NETWORK_IOCTLS if network else ())), errno.ENOTTY),
         "fcntl": _never(1, _FCNTLS_REFUSED, errno.EPERM),
         "personality": _only(0, (0, _PERSONALITY_QUERY), errno.EPERM),
         # Memory that no process holds is nobody's to be counted; nor is what a removed file is given unwritten.
