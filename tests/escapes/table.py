@@ -83,6 +83,7 @@ WITHOUT: dict[str, frozenset[str]] = {
                     "pages of memory in a pipe",
                 )
             ),
+            "test_kernel.py::test_a_crash_leaves_no_core",
             "test_kernel.py::test_a_filter_of_its_own_permits_nothing_more[ALLOW]",
             "test_kernel.py::test_a_filter_of_its_own_permits_nothing_more[LOG]",
             "test_kernel.py::test_a_filter_of_its_own_permits_nothing_more[USER_NOTIF]",

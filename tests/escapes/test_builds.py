@@ -209,7 +209,7 @@ tell("core", resource.getrlimit(resource.RLIMIT_CORE))
     assert "CapEff: 0000000000000000" in told
     assert "NoNewPrivs: 1" in told
     assert "Seccomp: 2" in told
-    assert "core (0, 0)" in told
+    assert "core (1, 1)" in told
 
 
 async def test_a_build_reaches_the_network_and_starts_what_it_likes(build: Build, index: Index):

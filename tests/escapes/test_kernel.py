@@ -95,10 +95,15 @@ def cores_allowed() -> Generator[None]:
 @pytest.mark.usefixtures("cores_allowed")
 async def test_a_crash_leaves_no_core(open_bench: OpenBench, tmp_path: Path):
     crash_children = """
-import os, resource, signal
-for value in (resource.RLIM_INFINITY, 1 << 30):
-    try: resource.setrlimit(resource.RLIMIT_CORE, (value, value)); print("RAISED")
-    except (OSError, ValueError) as error: print(error)
+import os, resource, signal, subprocess, sys
+ask = "import resource; print('limit', *resource.getrlimit(resource.RLIMIT_CORE), flush=True)"
+exec(ask)
+for value in ((resource.RLIM_INFINITY,) * 2, (1 << 30,) * 2, (0, 0), (0, 1)):
+    for change in (resource.setrlimit, lambda *limits: resource.prlimit(0, *limits)):
+        try: change(resource.RLIMIT_CORE, value)
+        except (OSError, ValueError) as error: print(error)
+        exec(ask)
+print("child", subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True).stdout)
 for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGQUIT, signal.SIGSYS, signal.SIGBUS, signal.SIGXCPU):
     child = os.fork()
     if child == 0:
@@ -113,7 +118,8 @@ for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGQUIT, signal.SIGSYS, si
         assert crashed.signal == "SIGSEGV"
         left = [path for place in (tmp_path, Path.cwd()) for path in place.rglob("core*") if path.is_file()]
     assert told.count("crashed") == 6
-    assert "RAISED" not in told
+    assert told.count("limit 1 1\n") == told.count("limit ") == 10
+    assert "child limit 1 1\n" in told
     assert "CORE" not in told
     assert [path for path in left if path.read_bytes().startswith(b"\x7fELF")] == []
 

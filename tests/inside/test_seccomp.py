@@ -240,6 +240,19 @@ def test_the_limits_of_a_namespaces_first_process_stay(machine: str):
     assert told == [bpf.ERRNO | errno.EPERM, bpf.ALLOW, bpf.ALLOW]
 
 
+@pytest.mark.parametrize("mounts", [True, False])
+def test_the_limit_of_cores_is_answered_as_set_and_stays(machine: str, mounts: bool):
+    cores, another, address = 4, 7, 0x7F0000001000
+    for new in (address, 1, 0x700000000):  # a pointer that is zero in its low half too
+        assert verdict(machine, "prlimit64", 0, cores, new, 0, mounts=mounts) == bpf.ERRNO
+        assert verdict(machine, "prlimit64", 0, cores, new, address, mounts=mounts) == bpf.ERRNO | errno.EPERM
+        assert verdict(machine, "prlimit64", 0, another, new, address, mounts=mounts) == bpf.ALLOW
+    assert verdict(machine, "prlimit64", 0, cores, 0, address, mounts=mounts) == bpf.ALLOW
+    assert verdict(machine, "setrlimit", cores, address, mounts=mounts) == bpf.ERRNO
+    assert verdict(machine, "setrlimit", another, address, mounts=mounts) == bpf.ALLOW
+    assert verdict(machine, "getrlimit", cores, address, mounts=mounts) == bpf.ALLOW
+
+
 @pytest.mark.parametrize("name", ["prlimit64", "sched_setaffinity", "sched_setscheduler", "setpriority", "ioprio_set"])
 def test_without_namespaces_only_a_process_changes_its_own_limits_and_priority(machine: str, name: str):
     own = (1, 0) if name == "ioprio_set" else (0, 0)

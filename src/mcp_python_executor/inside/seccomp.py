@@ -95,6 +95,7 @@ _SET_ID_BITS = 0o6000
 # program from its priorities (see sched(7)), but not from its limits.
 _INIT = 1
 _PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
+_RLIMIT_CORE = 4
 _SCHEDULING = "sched_setparam sched_setaffinity"
 # What is SCHED_IDLE takes seconds to end while others are busy, and with it the run.
 _SCHED_OTHER, _SCHED_BATCH, _SCHED_RESET_ON_FORK = 0, 3, 0x40000000
@@ -135,6 +136,10 @@ def _fail(number: int) -> Instruction:
 
 def _argument(index: int) -> Instruction:
     return _one(_LOAD, _ARGUMENTS + 8 * index)
+
+
+def _high_half(index: int) -> Instruction:
+    return _one(_LOAD, _ARGUMENTS + 8 * index + 4)
 
 
 def _refuse_bits(index: int, bits: int, error: int) -> list[Instruction]:
@@ -180,6 +185,16 @@ def _keeps_buffers() -> list[Instruction]:
     return [*others, *_never(2, _BUFFER_SIZES, 0)]
 
 
+def _keeps_core_limit() -> list[Instruction]:
+    """That of cores stays what it is, for 0 would do less (see `lower_limits`), and whoever sets it is told it is done.
+
+    Who asks for the one before as well is refused: it would not be told that.
+    """
+    old_too = [_argument(3), _one(_JUMP_EQUAL, 0, 1, 0), _fail(errno.EPERM), _fail(0)]
+    new = [_argument(2), _one(_JUMP_EQUAL, 0, 0, 2), _high_half(2), _one(_JUMP_EQUAL, 0, len(old_too), 0)]
+    return [_argument(1), _one(_JUMP_EQUAL, _RLIMIT_CORE, 0, len(new + old_too)), *new, *old_too]
+
+
 def _shares_descriptors() -> list[Instruction]:
     """A thread has the descriptors of its process: those of its own nobody would count."""
     return [
@@ -195,7 +210,7 @@ def unmounted_checks() -> dict[str, list[Instruction]]:
         **{name: [_fail(0)] for name in _ANSWERED_AS_DONE.split()},
         **{name: [_fail(errno.EOPNOTSUPP)] for name in _ATTRIBUTES.split()},
         "inotify_add_watch": [_fail(errno.EPERM)],
-        "prlimit64": _when(itself, errno.EPERM),
+        "prlimit64": [*_keeps_core_limit(), *_when(itself, errno.EPERM)],
         "setpriority": _when({0: _PRIO_PROCESS, 1: 0}, errno.EPERM),
         "ioprio_set": _when({0: _IOPRIO_WHO_PROCESS, 1: 0}, errno.EPERM),
         **{name: _when(itself, errno.EPERM) for name in _SCHEDULING.split()},
@@ -220,7 +235,8 @@ def _checks(network: bool, zygote: bool) -> dict[str, list[Instruction]]:
         **{name: [_fail(errno.ENOSYS)] for name in (_SHARED_OBJECTS + _MOVE_PAGES).split()},
         "setsockopt": _keeps_buffers(),
         "fallocate": [_fail(errno.EOPNOTSUPP)],
-        "prlimit64": _never(0, (_INIT,), errno.EPERM),
+        "prlimit64": [*_keeps_core_limit(), *_never(0, (_INIT,), errno.EPERM)],
+        "setrlimit": _never(0, (_RLIMIT_CORE,), 0),
         "sched_setscheduler": _policies(),
         "clone3": [_fail(errno.ENOSYS)],  # its flags are out of a filter's reach; libraries fall back to clone
         "openat2": [_fail(errno.ENOSYS)],  # likewise its mode

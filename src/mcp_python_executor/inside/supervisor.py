@@ -14,6 +14,7 @@ import resource
 import signal
 
 from . import landlock
+from .worker import limit_cores
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _children() -> list[int]:
 
 def _end_as(status: int) -> None:
     if os.WIFSIGNALED(status):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        limit_cores()
         number = os.WTERMSIG(status)
         if number != signal.SIGKILL:
             signal.signal(number, signal.SIG_DFL)

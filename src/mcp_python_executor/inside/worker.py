@@ -43,6 +43,9 @@ _MOUNTS = 4
 # Exit status of a worker that could not put up its walls, after EX_SOFTWARE of sysexits.h.
 _NO_WALLS = 70
 _MOST_MODULES = 200
+# Below what any core takes, so that none is written; and where the machine hands cores to a program of root's, 1 alone
+# keeps the kernel from starting that (see do_coredump in its fs/coredump.c).
+_NO_CORES = 1
 
 
 def main(order: dict[str, Any], config: dict[str, Any], descriptors: list[int]) -> None:
@@ -140,11 +143,16 @@ def die_first() -> None:
 
 def lower_limits(limits: dict[str, int]) -> None:
     """What the kernel bounds for each process, and for all of a user."""
-    limit(resource.RLIMIT_CORE, 0)
+    limit_cores()
     limit(resource.RLIMIT_FSIZE, limits["file_bytes"])
     limit(resource.RLIMIT_NOFILE, limits["open_files"])
     if limits["processes"]:
         limit(resource.RLIMIT_NPROC, limits["processes"])
+
+
+def limit_cores() -> None:
+    """No crash leaves the memory of the calling process anywhere."""
+    limit(resource.RLIMIT_CORE, _NO_CORES)
 
 
 def limit(kind: int, value: int) -> None:
