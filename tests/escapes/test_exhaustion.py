@@ -1,8 +1,11 @@
 """A program that takes all it can get of something ends at the bound of that name, and gives all of it back."""
 
+import ctypes
 import errno
+import os
+import platform
 import resource
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -227,6 +230,58 @@ async def test_memory_that_no_process_holds_is_refused(open_bench: OpenBench, tm
     assert result.error
     assert result.error.type == "OSError"
     assert result.error.message.startswith(f"[Errno {errno.ENOSYS}] ")
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_TIMER_CREATE = {"x86_64": 222, "aarch64": 107}[platform.machine()]
+
+
+def can_watch() -> bool:
+    """Whether there is an inotify instance for this process."""
+    instance = _libc.inotify_init1(0)
+    if instance >= 0:
+        os.close(instance)
+    return instance >= 0
+
+
+def can_wait() -> bool:
+    """Whether there is a timer for this process; it stays until the process ends."""
+    return _libc.syscall(_TIMER_CREATE, 1, None, ctypes.byref(ctypes.c_int())) == 0
+
+
+# What the kernel counts for a user wherever he has it: how one more is taken, how many there are at most, and whether
+# there are more for others.
+OF_THE_USER: dict[str, tuple[str, int, Callable[[], bool]]] = {
+    "inotify instances": ("libc.inotify_init1(0) >= 0", 8, can_watch),
+    "timers": (f"libc.syscall({_TIMER_CREATE}, 1, None, ctypes.byref(ctypes.c_int())) == 0", 1024, can_wait),
+    "queued signals": ("libc.sigqueue(os.getpid(), signal.SIGRTMAX, None) == 0", 1024, can_wait),
+}
+
+
+@pytest.mark.parametrize("what", OF_THE_USER)
+async def test_what_the_kernel_counts_for_a_user_is_left_to_others(open_bench: OpenBench, what: str):
+    take, most, is_left = OF_THE_USER[what]
+    code = f"""
+libc = ctypes.CDLL(None)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMAX])
+taken = 0
+while {take}: taken += 1
+print(taken, flush=True)
+stay()
+"""
+    taken: list[str] = []
+    left: list[bool] = []
+
+    async with open_bench() as bench, anyio.create_task_group() as tasks:
+
+        def hear(_: str, text: str) -> None:
+            taken.append(text)
+            left.append(is_left())
+            tasks.cancel_scope.cancel()
+
+        await bench.run(_PRELUDE + code, listener=hear)
+    assert left == [True]
+    assert int(taken[0]) <= most
 
 
 # A program that copes with what refuses it goes on; one that does not fails, and its result names the bound.

@@ -222,6 +222,13 @@ def test_without_mounts_no_file_has_attributes(machine: str, name: str):
     assert verdict(machine, name, mounts=False) == bpf.ERRNO | errno.EOPNOTSUPP
 
 
+@pytest.mark.parametrize("name", ["inotify_init", "inotify_init1"])
+def test_without_namespaces_there_are_no_more_inotify_instances(machine: str, name: str):
+    if name in syscalls.numbers(machine):
+        assert verdict(machine, name, mounts=False) == bpf.ERRNO | errno.EMFILE
+        assert verdict(machine, name) == bpf.ALLOW
+
+
 @pytest.mark.parametrize("name", ["shmget", "shmat", "semget", "semop", "msgget", "mq_open"])
 def test_there_are_no_objects_that_outlive_a_program(machine: str, name: str):
     assert verdict(machine, name) == bpf.ERRNO | errno.ENOSYS

@@ -28,6 +28,9 @@ _CAP_SYS_CHROOT, _CAP_SYS_ADMIN, _CAP_SETFCAP = 18, 21, 31
 # Each run has one of each kind, which the kernel takes apart somewhat later. A package that is imported ahead can hold
 # all of them, at 18 KB of the kernel's memory for two.
 _MOST_NAMESPACES = 1024
+# For all runs of an interpreter: the kernel counts them for the user who started the server too, who usually may have
+# 128 instances and at least 8192 watches (see inotify(7)), and there may be eight interpreters.
+_MOST_INOTIFY = {"instances": 8, "watches": 1024}
 # Each costs the kernel about a kilobyte that no size bounds.
 _MOST_INODES = 65_536
 # The least that a file in memory takes, by which small file systems have few.
@@ -48,7 +51,7 @@ def _checked(result: int, what: str) -> None:
 
 
 def enter_locked() -> None:
-    """Becomes PID 1 of namespaces whose mounts are locked, and which have few namespaces of the runs' kinds in them.
+    """Becomes PID 1 of namespaces whose mounts are locked, and which hold few namespaces and inotify instances.
 
     Call it single-threaded, before any import of a package. The process that called waits and never returns.
 
@@ -62,9 +65,16 @@ def enter_locked() -> None:
         os.waitpid(first, 0)
         os._exit(0)
     for kind in ("user", "ipc"):  # see namespaces(7)
-        with open(f"/proc/sys/user/max_{kind}_namespaces", "w") as file:
-            file.write(str(_MOST_NAMESPACES))
+        _lower(f"max_{kind}_namespaces", _MOST_NAMESPACES)
+    for what, most in _MOST_INOTIFY.items():
+        with contextlib.suppress(FileNotFoundError):  # the kernel has no inotify
+            _lower(f"max_inotify_{what}", most)
     _seal_devices()
+
+
+def _lower(name: str, most: int) -> None:
+    with open(f"/proc/sys/user/{name}", "w") as file:
+        file.write(str(most))
 
 
 def let_in(*, others: bool) -> None:
@@ -249,7 +259,7 @@ def drop_capabilities() -> None:
 def keep_entering() -> None:
     """Gives up every capability of the calling thread but what setns(2) asks for, and user_namespaces(7) of root.
 
-    So it can't raise how many namespaces there may be: that takes CAP_SYS_RESOURCE.
+    So it can't raise how many namespaces or inotify instances there may be: that takes CAP_SYS_RESOURCE.
     """
     _keep_capabilities(1 << _CAP_SYS_ADMIN | 1 << _CAP_SYS_CHROOT | 1 << _CAP_SETFCAP)
 

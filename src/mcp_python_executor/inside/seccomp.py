@@ -209,6 +209,8 @@ def unmounted_checks() -> dict[str, list[Instruction]]:
     return {
         **{name: [_fail(0)] for name in _ANSWERED_AS_DONE.split()},
         **{name: [_fail(errno.EOPNOTSUPP)] for name in _ATTRIBUTES.split()},
+        # The kernel counts instances for the user, wherever they are.
+        **{name: [_fail(errno.EMFILE)] for name in ("inotify_init", "inotify_init1")},
         "inotify_add_watch": [_fail(errno.EPERM)],
         "prlimit64": [*_keeps_core_limit(), *_when(itself, errno.EPERM)],
         "setpriority": _when({0: _PRIO_PROCESS, 1: 0}, errno.EPERM),

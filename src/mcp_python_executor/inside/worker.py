@@ -43,6 +43,8 @@ _MOUNTS = 4
 # Exit status of a worker that could not put up its walls, after EX_SOFTWARE of sysexits.h.
 _NO_WALLS = 70
 _MOST_MODULES = 200
+# Queued signals and timers, which the kernel counts for all of a user: see RLIMIT_SIGPENDING in getrlimit(2).
+_MOST_PENDING_SIGNALS = 1024
 # Below what any core takes, so that none is written; and where the machine hands cores to a program of root's, 1 alone
 # keeps the kernel from starting that (see do_coredump in its fs/coredump.c).
 _NO_CORES = 1
@@ -144,6 +146,7 @@ def die_first() -> None:
 def lower_limits(limits: dict[str, int]) -> None:
     """What the kernel bounds for each process, and for all of a user."""
     limit_cores()
+    limit(resource.RLIMIT_SIGPENDING, _MOST_PENDING_SIGNALS)
     limit(resource.RLIMIT_FSIZE, limits["file_bytes"])
     limit(resource.RLIMIT_NOFILE, limits["open_files"])
     if limits["processes"]:
