@@ -42,6 +42,7 @@ mkdir -p /dev/shm /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t tmpfs -o mode=1777 tmp /tmp
 ip link set lo up
+{setup}
 chmod o+rx {directories}
 chown {user} {directory}
 mkdir /sys/fs/cgroup/delegated
@@ -64,15 +65,17 @@ def missing() -> str:
     return ", ".join(lacking)
 
 
-def run(command: Sequence[str], work: Path, *, reads: Sequence[Path], seconds: float) -> tuple[int, str]:
-    """Runs `command` there in the present directory, alone in a delegated cgroup.
+def run(
+    command: Sequence[str], work: Path, *, reads: Sequence[Path], seconds: float, setup: str = ""
+) -> tuple[int, str]:
+    """Runs `command` there in the present directory, alone in a delegated cgroup, once its root has run `setup`.
 
     Gives its status (-1: none) and what it printed. `work` holds what the machine starts with and prints; it ends after
     `seconds`. `reads` are directories that the command's user must be able to reach.
     """
     kernel = _kernels()[-1]
     initial, console = work / "initial", work / "console"
-    initial.write_bytes(b"".join(_archive(kernel.name.removeprefix("vmlinuz-"), command, reads)))
+    initial.write_bytes(b"".join(_archive(kernel.name.removeprefix("vmlinuz-"), command, reads, setup)))
     machine = ["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536", "-nodefaults", "-no-reboot"]
     machine += ["-display", "none", "-serial", f"file:{console}", "-kernel", str(kernel), "-initrd", str(initial)]
     machine += ["-append", "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off"]
@@ -89,7 +92,7 @@ def _kernels() -> list[Path]:
     return sorted(Path("/boot").glob("vmlinuz-*[0-9]-amd64"))
 
 
-def _archive(release: str, command: Sequence[str], reads: Sequence[Path]) -> Iterator[bytes]:
+def _archive(release: str, command: Sequence[str], reads: Sequence[Path], setup: str) -> Iterator[bytes]:
     """The initial file system in cpio's new format: see the kernel's driver-api/early-userspace/buffer-format."""
     modules = _needed_modules(Path("/lib/modules", release))
     directories = {path for read in (Path.cwd(), *reads) for path in (read, *read.parents)}
@@ -98,6 +101,7 @@ def _archive(release: str, command: Sequence[str], reads: Sequence[Path]) -> Ite
         directory=shlex.quote(str(Path.cwd())),
         directories=shlex.join(map(str, sorted(directories))),
         command=shlex.join(command),
+        setup=setup,
     )
     yield _entry("bin", b"", 0o40755)
     yield _entry("bin/busybox", _BUSYBOX.read_bytes(), 0o100755)
