@@ -93,7 +93,8 @@ class Site:
 
     def parameters(self, *command: str, **settings: str) -> StdioServerParameters:
         """A server run by the module and arguments `command`, ours by default."""
-        ours = {"VENVS_BASE_PATH": str(self.venvs), "DEFAULT_VENV_NAME": BARE, "LOG_LEVEL": "error"} | settings
+        log = str(self.directory / "log")
+        ours = {"VENVS_BASE_PATH": str(self.venvs), "DEFAULT_VENV_NAME": BARE, "LOG_FILE": log} | settings
         args = ["-m", *(command or ("mcp_python_executor",))]
         return StdioServerParameters(command=sys.executable, args=args, env=os.environ | ours)
 

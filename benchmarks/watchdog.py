@@ -3,6 +3,7 @@
 Each line of FILE is a delay: when it was over (CLOCK_MONOTONIC), and its seconds.
 """
 
+import gc
 import sys
 import time
 from typing import TextIO
@@ -35,6 +36,7 @@ async def serve(file: TextIO, wire: Wire) -> None:
     settings = load({})
     logs.configure(level=settings.log_level, form=settings.log_format, file=settings.log_file)
     async with anyio.create_task_group() as tasks, open_service(settings) as service:
+        gc.freeze()
         tasks.start_soon(watch, file)
         await app.serve(service, wire)
         tasks.cancel_scope.cancel()

@@ -75,31 +75,31 @@ def _word(value: object) -> str:
 
 
 class _Unhurried(logging.Handler):
-    """Hands lines to a thread: a reader of standard error who reads no more must not stop the server.
+    """Hands events to a thread, which makes lines of them while the answer leaves.
 
-    Once too many lines wait for him, further ones are dropped. At the end he has a moment to read the rest.
+    A reader of standard error who reads no more stops nobody: once too many lines wait for him, further ones are
+    dropped. At the end he has a moment to read the rest.
     """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         # Not sys.stderr: a thread that waits with that one's lock held aborts the interpreter when it ends.
         self._descriptor = descriptor
-        self._lines: Queue[str] = Queue(_WAITING_LINES)
+        self._waiting: Queue[logging.LogRecord | None] = Queue(_WAITING_LINES)
         self._writer = Thread(target=self._write, name="logs", daemon=True)
         self._writer.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            line = self.format(record)
-        except Exception:  # noqa: BLE001 - what cannot be told must not end whoever tells it
-            self.handleError(record)
-            return
         with suppress(Full):
-            self._lines.put_nowait(line)
+            self._waiting.put_nowait(record)
 
     def _write(self) -> None:
-        while line := self._lines.get():
-            data = f"{line}\n".encode(errors="backslashreplace")
+        while record := self._waiting.get():
+            try:
+                data = f"{self.format(record)}\n".encode(errors="backslashreplace")
+            except Exception:  # noqa: BLE001 - what cannot be told must not end whoever tells it
+                self.handleError(record)
+                continue
             with suppress(OSError):  # the disk is full, or the reader is gone
                 while data:
                     data = data[os.write(self._descriptor, data) :]
@@ -107,7 +107,7 @@ class _Unhurried(logging.Handler):
     def close(self) -> None:
         """Writes what waits, as far as it goes; logging calls this when the interpreter ends."""
         with suppress(Full):
-            self._lines.put_nowait("")
+            self._waiting.put_nowait(None)
         self._writer.join(_LAST_SECONDS)
         if self._descriptor != _STANDARD_ERROR and not self._writer.is_alive():
             os.close(self._descriptor)
