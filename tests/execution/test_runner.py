@@ -3,6 +3,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -424,6 +425,23 @@ async def test_an_interpreter_that_nobody_asks_for_goes_and_comes_back_warm(
         monkeypatch.undo()
         again = await bench.run("import sys; 'colorsys' in sys.modules")
     assert again.result == "True"
+
+
+async def test_the_interpreter_used_longest_ago_makes_room(open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(zygotes, "_MOST_ZYGOTES", 2)
+    async with open_bench() as bench:
+        usual = bench.surroundings
+        for generation in ("a", "b", "a", "c"):
+            bench.surroundings = replace(usual, interpreter=replace(usual.interpreter, generation=generation))
+            await bench.run(f"import colorsys  # {generation}")
+            await until(lambda: "colorsys" in bench.zygotes.warmed(bench.surroundings))
+        kept = {
+            generation
+            for generation in ("a", "b", "c")
+            if bench.zygotes.warmed(replace(usual, interpreter=replace(usual.interpreter, generation=generation)))
+        }
+        await until(lambda: len(list(bench.zygotes.engine.runs.iterdir())) == len(kept))
+    assert kept == {"a", "c"}
 
 
 async def test_a_program_that_uses_no_package_gets_a_light_interpreter(
