@@ -10,6 +10,8 @@ import pytest
 
 from mcp_python_executor.errors import ExecutorError, InvalidArgument, SettingsError, StoreError, WallsMissing
 from mcp_python_executor.execution.model import ExecutionRequest, Status
+from mcp_python_executor.execution.surroundings import Surroundings
+from mcp_python_executor.execution.zygotes import Zygotes
 from mcp_python_executor.sandbox.probe import Wall, Walls
 from mcp_python_executor.service import Service, open_service
 from mcp_python_executor.settings import Isolation, Settings, load
@@ -218,6 +220,27 @@ async def test_the_next_server_starts_with_what_programs_imported(tmp_path: Path
         await warmed(service, loads)  # what was learned before the change is known after it
         await service.venvs.install("other", "iniconfig")
         assert (await service.execute(replace(loads, venv_name="other"))).result == "(False, False)"
+
+
+async def test_an_environment_that_ran_code_is_warm_again_after_its_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    warm, warmed_again = Zygotes.warm, list[Path]()
+
+    async def noted(self: Zygotes, surroundings: Surroundings) -> None:
+        await warm(self, surroundings)
+        warmed_again.append(surroundings.interpreter.prefix)
+
+    async with opened(tmp_path) as service:
+        await service.venvs.install("one", "pyyaml")
+        await service.execute(request("1", venv_name="one"))
+        await service.execute(request("1"))
+        monkeypatch.setattr(Zygotes, "warm", noted)
+        await service.venvs.install("one", "iniconfig")
+        await until(lambda: bool(warmed_again))
+        assert (await service.execute(request("import iniconfig, sys; sys.prefix", venv_name="one"))).result == repr(
+            str(warmed_again[0])
+        )
 
 
 async def warmed(service: Service, loads: ExecutionRequest) -> None:

@@ -45,7 +45,8 @@ class Service:
         self._started = time.monotonic()
         # Those of the latest environment that ran inline code: the next call is likely to be for the same.
         self._inline: dict[Generation, Surroundings] = {}
-        self._latest = settings.default_venv_name
+        # By environment: the generation that was asked for last.
+        self._used: dict[str, Generation] = {}
         self._default_made = anyio.Event()
         self._default_failure: ExecutorError | None = None
 
@@ -62,8 +63,8 @@ class Service:
         if request.script is not None:
             script = await anyio.to_thread.run_sync(scripts.check, request.script, self.settings.script_roots)
         await self.wait_for_default(request.venv_name)
-        self._latest = request.venv_name
         async with self.venvs.lease(request.venv_name) as generation:
+            self._used[request.venv_name] = generation
             return await self._runner.execute(request, await self._surroundings(generation, script), listener)
 
     def _check_walls(self) -> None:
@@ -79,7 +80,7 @@ class Service:
         )
         if script is None:
             if generation not in self._inline:
-                self._inline = {generation: surroundings(self.settings, interpreter, None, os.environ)}
+                self._inline[generation] = surroundings(self.settings, interpreter, None, os.environ)
             return self._inline[generation]
         return await anyio.to_thread.run_sync(surroundings, self.settings, interpreter, script, os.environ)
 
@@ -108,15 +109,17 @@ class Service:
             await self._warm(name)
 
     def change_with(self, generations: Collection[str], tasks: TaskGroup) -> None:
-        """Lets go of all but `generations`; the environment that ran code last is warmed again where it has changed."""
+        """Lets go of all but `generations`; an environment that ran code, and has changed, is warmed again."""
         self._zygotes.let_go(generations)
-        if any(generation.id not in generations for generation in self._inline):
-            self._inline = {}
-            tasks.start_soon(self._warm, self._latest)
+        self._inline = {generation: of for generation, of in self._inline.items() if generation.id in generations}
+        for name in [name for name, generation in self._used.items() if generation.id not in generations]:
+            del self._used[name]
+            tasks.start_soon(self._warm, name)
 
     async def _warm(self, name: str) -> None:
         try:
             async with self.venvs.lease(name) as generation:
+                self._used[name] = generation
                 await self._zygotes.warm(await self._surroundings(generation, None))
         except InvalidArgument:
             return  # it was deleted
