@@ -44,6 +44,8 @@ def render(requests: Iterable[Requirement], interpreter: Interpreter) -> str:
         "package = false",
         f"environments = [{json.dumps(platform_marker)}]",
         "",
+        "[tool.uv.workspace]",  # of its own: uv looks for none in the folders above
+        "",
     ]
     return "\n".join(lines)
 
