@@ -8,12 +8,19 @@ from typing import Any
 import anyio
 import pytest
 
-from mcp_python_executor.errors import ExecutorError, InvalidArgument, SettingsError, StoreError, WallsMissing
+from mcp_python_executor.errors import (
+    ExecutorError,
+    InvalidArgument,
+    PackageError,
+    SettingsError,
+    StoreError,
+    WallsMissing,
+)
 from mcp_python_executor.execution.model import ExecutionRequest, Status
 from mcp_python_executor.execution.surroundings import Surroundings
 from mcp_python_executor.execution.zygotes import Zygotes
 from mcp_python_executor.sandbox.probe import Wall, Walls
-from mcp_python_executor.service import Service, open_service
+from mcp_python_executor.service import Service, open_environments, open_service
 from mcp_python_executor.settings import Isolation, Settings, load
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
@@ -152,6 +159,25 @@ async def test_without_walls_none_runs_and_says_so(tmp_path: Path, monkeypatch: 
         health = await service.health()
     assert (result.result, result.isolation) == ("1", "none")
     assert health.isolation["mode"] == "none"
+
+
+@pytest.mark.parametrize(("isolation", "reads"), [(Isolation.STRICT, False), (Isolation.NONE, True)])
+async def test_without_bubblewrap_uv_reads_and_writes_what_is_its_own(
+    tmp_path: Path, walls: Walls, monkeypatch: pytest.MonkeyPatch, isolation: Isolation, *, reads: bool
+):
+    if not walls.scopes:
+        pytest.skip(f"the kernel's Landlock is too old: ABI {walls.landlock_abi}")
+    uv, secret, venvs_path = tmp_path / "uv", tmp_path / "secret", tmp_path / "venvs"
+    secret.write_text("canary")
+    uv.write_text(f"#!/bin/sh\necho written > {tmp_path}/written\necho error: to tell: $(cat {secret}) >&2\nexit 1\n")
+    uv.chmod(0o755)
+    monkeypatch.setattr("mcp_python_executor.venvs.uv.find_uv_bin", lambda: uv)
+    without = replace(walls, bubblewrap=None, unprivileged=False)
+    async with open_environments(Settings(venvs_base_path=venvs_path, isolation=isolation), without) as venvs:
+        with pytest.raises(PackageError, match="to tell") as failed:
+            await venvs.create("lab")
+    assert ("canary" in str(failed.value)) is reads
+    assert (tmp_path / "written").exists() is reads
 
 
 async def test_health_tells_what_was_executed(tmp_path: Path):

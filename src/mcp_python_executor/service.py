@@ -24,7 +24,7 @@ from mcp_python_executor.execution.runs import open_runs
 from mcp_python_executor.execution.surroundings import Surroundings, surroundings
 from mcp_python_executor.execution.zygotes import Zygotes, open_zygotes
 from mcp_python_executor.health import Health
-from mcp_python_executor.sandbox import bubblewrap
+from mcp_python_executor.sandbox import bubblewrap, landlock
 from mcp_python_executor.sandbox.policy import Policy
 from mcp_python_executor.sandbox.probe import Confinement, Walls, probe
 from mcp_python_executor.settings import Isolation, Settings
@@ -190,9 +190,9 @@ async def open_environments(settings: Settings, walls: Walls) -> AsyncGenerator[
     """
 
     def confine(policy: Policy, argv: Sequence[str]) -> list[str]:
-        if walls.bubblewrap is None:
-            return list(argv)
-        return bubblewrap.command(walls.bubblewrap, policy, argv, unprivileged=walls.unprivileged)
+        if walls.bubblewrap is not None:
+            return bubblewrap.command(walls.bubblewrap, policy, argv, unprivileged=walls.unprivileged)
+        return landlock.command(policy, argv) if _confinement(settings, walls).strict else list(argv)
 
     confinement = walls.confinement if walls.bubblewrap else None
     async with open_venvs(

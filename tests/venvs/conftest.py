@@ -10,7 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_python_executor.sandbox import bubblewrap
+from mcp_python_executor.inside import landlock as inner
+from mcp_python_executor.sandbox import bubblewrap, landlock
 from mcp_python_executor.sandbox.policy import Policy
 from mcp_python_executor.venvs import pythons
 from mcp_python_executor.venvs.model import Package
@@ -21,6 +22,8 @@ from mcp_python_executor.venvs.uv import Confine, Uv
 from tests.venvs.archives import Offer, listing, other_version, pack, served
 
 BUBBLEWRAP = shutil.which("bwrap")
+# Since this ABI it will do alone.
+HAS_LANDLOCK = inner.abi() >= 6
 # Small, pure Python, without dependencies: what most tests install.
 _WARM = ["iniconfig", "six", "packaging"]
 
@@ -34,6 +37,10 @@ def no_walls(_policy: Policy, command: Sequence[str]) -> list[str]:
 def behind_bubblewrap(policy: Policy, command: Sequence[str]) -> list[str]:
     assert BUBBLEWRAP is not None
     return bubblewrap.command(Path(BUBBLEWRAP), policy, command)
+
+
+def behind_landlock(policy: Policy, command: Sequence[str]) -> list[str]:
+    return landlock.command(policy, command)
 
 
 @pytest.fixture(scope="session")

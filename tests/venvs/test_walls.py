@@ -9,13 +9,15 @@ import pytest
 
 from mcp_python_executor.errors import PackageError
 from mcp_python_executor.sandbox.policy import Policy
-from mcp_python_executor.venvs.uv import Confine
-from tests.venvs.conftest import BUBBLEWRAP, Open, behind_bubblewrap, no_walls
+from mcp_python_executor.venvs import pythons
+from mcp_python_executor.venvs.uv import Confine, Uv
+from tests.venvs.conftest import BUBBLEWRAP, HAS_LANDLOCK, Open, behind_bubblewrap, behind_landlock, no_walls
 from tests.venvs.invariants import all_is_tidy, each_holds_what_it_says
 
 pytestmark = pytest.mark.anyio
 
 _NEEDS_BUBBLEWRAP = pytest.mark.skipif(BUBBLEWRAP is None, reason="needs bubblewrap")
+_NEEDS_LANDLOCK = pytest.mark.skipif(not HAS_LANDLOCK, reason="needs Landlock of ABI 6")
 
 
 @pytest.mark.parametrize(
@@ -32,12 +34,51 @@ async def test_an_environment_is_made_changed_compiled_and_deleted(opened: Open,
         await all_is_tidy(venvs, base)
 
 
-@_NEEDS_BUBBLEWRAP
-async def test_files_are_linked_from_the_cache_through_the_walls_too(opened: Open, base: Path):
-    async with opened(confine=behind_bubblewrap) as venvs:
+@_NEEDS_LANDLOCK
+async def test_behind_landlock_alone_an_environment_is_made_changed_compiled_and_deleted(opened: Open, base: Path):
+    async with opened(confine=behind_landlock, may_build=False) as venvs:
+        await venvs.create("lab")
+        await venvs.install("lab", "iniconfig, six")
+        await venvs.uninstall("lab", "iniconfig")
+        await each_holds_what_it_says(venvs, base)
+        with anyio.fail_after(60):
+            while not list((base / "lab").glob("lib/python*/site-packages/__pycache__/six.*")):  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        await venvs.delete("lab")
+        await all_is_tidy(venvs, base)
+
+
+@pytest.mark.parametrize(
+    "walls",
+    [
+        pytest.param(behind_bubblewrap, id="bubblewrap", marks=_NEEDS_BUBBLEWRAP),
+        pytest.param(behind_landlock, id="landlock", marks=_NEEDS_LANDLOCK),
+    ],
+)
+async def test_files_are_linked_from_the_cache_through_the_walls_too(opened: Open, base: Path, walls: Confine):
+    async with opened(confine=walls) as venvs:
         await venvs.install("lab", "six")
     (module,) = (base / "lab").glob("lib/python*/site-packages/six.py")
     assert module.stat().st_nlink > 1
+
+
+@_NEEDS_LANDLOCK
+async def test_behind_landlock_alone_the_same_interpreters_are_found(base: Path):
+    places = pythons.directories(Path.home())
+    found, expected = [
+        await Uv.found(base / ".store", {}, walls).pythons(places) for walls in (behind_landlock, no_walls)
+    ]
+    assert found == expected
+    assert found
+
+
+@pytest.mark.parametrize(
+    "walls", [pytest.param(no_walls, id="none"), pytest.param(behind_landlock, id="landlock", marks=_NEEDS_LANDLOCK)]
+)
+async def test_a_project_in_a_folder_above_is_none_of_an_environments(opened: Open, base: Path, walls: Confine):
+    (base.parent / "pyproject.toml").write_text("nonsense = [")
+    async with opened(confine=walls) as venvs:
+        await venvs.install("lab", "six")
 
 
 async def test_uv_that_is_killed_is_told_and_the_next_try_goes_on(opened: Open, base: Path):

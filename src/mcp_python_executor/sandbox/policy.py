@@ -1,5 +1,6 @@
 """What a process may read, write and reach: a value, and what a base interpreter adds to it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,10 +83,20 @@ def readable(policy: Policy, *, walled: bool) -> tuple[list[Path], list[Path]]:
     return read, look
 
 
-def _beside(path: Path, hidden: tuple[Path, ...], read: list[Path], look: list[Path]) -> None:
-    if not any(hide.is_relative_to(path) for hide in hidden):
-        read.append(path)
-    elif path not in hidden:
-        look.append(path)
+def writable(policy: Policy) -> list[Path]:
+    """What Landlock lets a program write for `policy`: what is only read below one of its places is left out."""
+    write = list[Path]()
+    for path in policy.write:
+        _beside(path, policy.read, write, [])
+    return write
+
+
+def _beside(path: Path, without: Sequence[Path], beside: list[Path], above: list[Path]) -> None:
+    """Names what is at and below `path` `without` some of it, and the directories `above` that."""
+    below = [place for place in without if place.is_relative_to(path)]
+    if not below:
+        beside.append(path)
+    elif path not in below:
+        above.append(path)
         for entry in path.iterdir():
-            _beside(entry, hidden, read, look)
+            _beside(entry, below, beside, above)

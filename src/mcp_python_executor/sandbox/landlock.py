@@ -1,0 +1,20 @@
+"""A policy as the command line of `inside.operation`: Landlock and seccomp, where there is no bubblewrap."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcp_python_executor.sandbox.policy import Policy, readable, writable
+from mcp_python_executor.sandbox.probe import bootstrap
+
+_NULL = Path("/dev/null")
+# Of /proc what tells of the command itself, and not of what it starts.
+_READ = (_NULL, Path("/dev/urandom"), Path("/proc/self"))
+
+
+def command(policy: Policy, argv: Sequence[str]) -> list[str]:
+    """`argv` behind the walls that `policy` describes. The caller starts it with `policy.environment` alone."""
+    read, look = readable(policy, walled=False)
+    read, write = [*read, *_READ], [*writable(policy), _NULL]
+    counts = [int(policy.network), len(read), len(look), len(write)]
+    return [sys.executable, *bootstrap("operation"), *map(str, (*counts, *read, *look, *write)), *argv]
