@@ -51,6 +51,45 @@ def test_a_build_gets_no_credentials():
     }
 
 
+@pytest.mark.parametrize(
+    ("spelled", "passed"),
+    [
+        ("me:secret@proxy:3128", "proxy:3128"),
+        ("http://me:sec@ret@proxy:3128/", "http://proxy:3128/"),
+        ("http:me:secret@proxy", "proxy"),
+        (
+            "inner=https://me:sec@ret@a.example/simple https://b.example",
+            "inner=https://a.example/simple https://b.example",
+        ),
+        ("http://proxy:3128", "http://proxy:3128"),
+        ("file:///home/me@example.com/simple", "file:///home/me@example.com/simple"),
+        ("/home/me@example.com/simple", "/home/me@example.com/simple"),
+        *[
+            (doubtful, None)
+            for doubtful in (
+                "http://me:sec/ret@proxy:3128",
+                "me:sec/ret@proxy",
+                "http://me:sec?ret@proxy",
+                "http://me:sec#ret@proxy",
+                "http://me:sec\\ret@proxy",
+                "http:/me:secret@proxy",
+                "http:///me:secret@proxy",
+                "//me:secret@proxy",
+                "http://me:sec ret@proxy",
+                "https://proxy/simple@secret",
+            )
+        ],
+    ],
+)
+def test_a_build_gets_no_credentials_however_they_are_spelled(spelled: str, passed: str | None):
+    assert without_credentials({"HTTP_PROXY": spelled}).get("HTTP_PROXY") == passed
+
+
+def test_a_build_is_told_where_certificates_lie():
+    where = {"SSL_CERT_FILE": "/home/me@example.com/ca.pem", "SSL_CERT_DIR": "/home/me@example.com/certs"}
+    assert without_credentials(where) == where
+
+
 def test_files_that_the_index_settings_name_can_be_read(tmp_path: Path):
     certificate, index = tmp_path / "ca.pem", tmp_path / "simple"
     certificate.touch()

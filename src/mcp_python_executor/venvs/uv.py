@@ -59,7 +59,10 @@ _TRANSLATED = (
     ("SSL_CERT_FILE", ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")),
 )
 _STAGES = frozenset(["Resolved", "Downloading", "Downloaded", "Prepared", "Installed"])
-_USER_INFO = re.compile(r"(?<=://)[^/\s@]*@")
+# An index may have a name (`inner=https://...`), and a proxy need have no scheme.
+_URL = re.compile(r"(?P<before>(?:[\w.-]+=)?[A-Za-z][A-Za-z0-9+.-]*://)?(?P<host>[^/?#\\]*)(?P<path>.*)", re.DOTALL)
+_PATH = re.compile(r"(?:[\w.-]+=)?(?:file://)?/[^/]")
+_PATHS = ("SSL_CERT_DIR", "SSL_CERT_FILE")
 # Those that may name a place on this machine.
 _URLS = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_PYTHON_DOWNLOADS_JSON_URL", "UV_PYTHON_INSTALL_MIRROR")
 _FILE = re.compile(r"(?:^|file://)(/\S+)")
@@ -78,12 +81,29 @@ def index_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def without_credentials(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` for a process that runs strangers' code."""
-    return {
-        name: _USER_INFO.sub("", value)
-        for name, value in environment.items()
-        if not _CREDENTIALS.fullmatch(name) and name != "SSL_CLIENT_CERT"
-    }
+    """`environment` for a process that runs strangers' code. A variable is left out where it may hold some still."""
+    passed: dict[str, str] = {}
+    for name, value in environment.items():
+        if _CREDENTIALS.fullmatch(name) or name == "SSL_CLIENT_CERT":
+            continue
+        without = value if name in _PATHS else _without_user_info(value)
+        if without is not None:
+            passed[name] = without
+    return passed
+
+
+def _without_user_info(value: str) -> str | None:
+    """The URLs in `value` without who asks; None where that can't be told from the rest."""
+    words = re.split(r"(\s+)", value)
+    for number, word in enumerate(words):
+        if "@" not in word or _PATH.match(word):
+            continue
+        url = _URL.fullmatch(word)
+        # A password with a slash looks like a path, and one with a space like the end of another word.
+        if url is None or "@" in url["path"] or (len(words) > 1 and not url["before"]):
+            return None
+        words[number] = (url["before"] or "") + url["host"].rpartition("@")[2] + url["path"]
+    return "".join(words)
 
 
 @dataclass(frozen=True, slots=True)
