@@ -93,7 +93,7 @@ def store(tmp_path: Path) -> Store:
 def spare_version(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A version that no interpreter has which is found when its user's home is another."""
     directory = tmp_path_factory.mktemp("found")
-    (directory / "cache").mkdir()
+    (directory / "asked").mkdir()
     found = anyio.run(Uv.found(directory, {}, no_walls).pythons, pythons.directories(directory))
     return other_version(pythons.default(), [python.version for python in found])
 

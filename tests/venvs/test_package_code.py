@@ -3,25 +3,29 @@
 import shutil
 import subprocess
 import sysconfig
+import tarfile
 import venv as standard
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mcp_python_executor.errors import PackageError
-from mcp_python_executor.venvs import plain
+from mcp_python_executor.sandbox.policy import Policy
+from mcp_python_executor.venvs import plain, pythons
 from mcp_python_executor.venvs.files import remove_tree
 from mcp_python_executor.venvs.operations import Venvs
 from mcp_python_executor.venvs.store import Store
-from mcp_python_executor.venvs.uv import Confine
-from tests.venvs.conftest import BUBBLEWRAP, Open, behind_bubblewrap, no_walls
+from mcp_python_executor.venvs.uv import Confine, Uv
+from tests.venvs.conftest import BUBBLEWRAP, HAS_LANDLOCK, Open, behind_bubblewrap, behind_landlock, no_walls
 from tests.venvs.index import Index, open_index
 from tests.venvs.invariants import all_is_tidy, each_holds_what_it_says
 
 pytestmark = pytest.mark.anyio
 
+_NEEDS_BUBBLEWRAP = pytest.mark.skipif(BUBBLEWRAP is None, reason="needs bubblewrap")
+_NEEDS_LANDLOCK = pytest.mark.skipif(not HAS_LANDLOCK, reason="needs Landlock of ABI 6")
 _CANARY = "canary"
 # Whatever starts an interpreter with it runs this; it tells of itself wherever it may write.
 _ATTACK = """
@@ -70,8 +74,9 @@ def index(tmp_path: Path, places: list[Path]) -> Generator[Index]:
         pytest.param(
             behind_bubblewrap,
             id="bubblewrap",
-            marks=pytest.mark.skipif(BUBBLEWRAP is None, reason="needs bubblewrap"),
+            marks=_NEEDS_BUBBLEWRAP,
         ),
+        pytest.param(behind_landlock, id="landlock", marks=_NEEDS_LANDLOCK),
     ]
 )
 def walls(request: pytest.FixtureRequest) -> Confine:
@@ -149,6 +154,42 @@ async def test_no_adoption_runs_code_of_a_package(
         await venvs.install("old", "two")
         assert [package.name for package in await venvs.packages("old")] == ["evil", "one", "two"]
         assert _told(places) == []
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        pytest.param(behind_bubblewrap, id="bubblewrap", marks=_NEEDS_BUBBLEWRAP),
+        pytest.param(behind_landlock, id="landlock", marks=_NEEDS_LANDLOCK),
+    ],
+)
+async def test_no_package_of_an_interpreter_runs_where_that_is_asked_for(
+    base: Path, archive: Path, spare_version: str, places: list[Path], tmp_path: Path, behind: Confine
+):
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "found", filter="data")
+    prefix, minor = tmp_path / "found" / "python", sysconfig.get_python_version()
+    attack = _ATTACK.format(places=[str(place) for place in places], canary=_CANARY)
+    for name in (f"python{minor}/site-packages", "python3/dist-packages"):
+        packages = prefix / "lib" / name
+        packages.mkdir(parents=True)
+        (packages / "evil.py").write_text(attack)
+        (packages / "evil.pth").write_text("import evil\n")
+    _would_attack(prefix / "bin" / "python", places)
+    (found,) = await Uv.found(Store.open(base).root, {}, behind).pythons([prefix / "bin"])
+    assert (found.prefix, found.version) == (prefix, spare_version)
+    assert _told([*places, base / ".store" / "asked"]) == []
+
+
+async def test_what_interpreters_tell_is_kept_apart_from_what_is_installed(base: Path, tmp_path: Path):
+    written: list[Path] = []
+
+    def watch(policy: Policy, command: Sequence[str]) -> list[str]:
+        written.extend(policy.write)
+        return no_walls(policy, command)
+
+    await Uv.found(Store.open(base).root, {}, watch).pythons(pythons.directories(tmp_path))
+    assert written == [base / ".store" / "asked"]
 
 
 async def test_a_folder_that_names_an_interpreter_of_its_own_is_not_asked(

@@ -12,6 +12,7 @@ BASE/.store/leases/ID        locked shared while somebody uses the generation (o
                              while it is made or removed
 BASE/.store/locks/NAME       locked while an operation changes the venv
 BASE/.store/cache/           uv's, on the same file system and below the same directory, so that files are linked
+BASE/.store/asked/           uv's, for what interpreters told of themselves: each could write there, so nothing else is
 BASE/.store/tmp/             workshops of running operations, each locked by its owner
 BASE/.store/moves/NAME       a link on its way to the place of a folder, where the file system can't exchange the two
 BASE/.store/trash/           generations on their way out
@@ -50,6 +51,7 @@ _DIRECTORIES = (
     "blueprints",
     "pythons",
     "cache",
+    "asked",
     "venvs",
     "learned",
     "leases",

@@ -125,6 +125,11 @@ class Uv:
         """Where downloads are kept."""
         return self.store / "cache"
 
+    @property
+    def asked(self) -> Path:
+        """Where it is kept what interpreters told of themselves."""
+        return self.store / "asked"
+
     async def lock(
         self, project: Path, interpreter: Interpreter, *, offline: bool = False, listener: Listener | None = None
     ) -> Completed:
@@ -156,7 +161,9 @@ class Uv:
         command += [part for name in sorted(without) for part in ("--no-install-package", name)]
         # A hard link crosses no mount (link(2), EXDEV): cache and target are opened by the one directory above both.
         # Nothing but uv runs here, and what else of the store matters is read-only.
-        closed = tuple(self.store / name for name in ("venvs", "locks", "leases", "moves", "blueprints", "pythons"))
+        closed = tuple(
+            self.store / name for name in ("venvs", "locks", "leases", "moves", "blueprints", "pythons", "asked")
+        )
         policy = self._policy(project, interpreter, read=closed, write=(self.store,), target=target)
         raise_for(await self._run(command, policy, listener, pass_fds=pass_fds))
 
@@ -175,16 +182,21 @@ class Uv:
     async def pythons(self, directories: Sequence[Path]) -> list[Interpreter]:
         """The CPython interpreters in `directories`.
 
+        Each is started, and may be anybody's: it writes where nothing is installed from, and its packages are hidden.
+
         Raises:
             PackageError: uv failed.
         """
         if not directories:
             return []
-        environment = {**self.environment(None), "PATH": ":".join(map(str, directories))}
+        # Beside a `bin` stand the libraries that its interpreters need. The system's own are there in any case.
+        prefixes = [path.parent for path in directories if path not in SYSTEM_BINS]
+        environment = {**self.environment(self.asked), "UV_CACHE_DIR": str(self.asked)}
+        environment["PATH"] = ":".join(map(str, directories))
         policy = Policy(
-            # Beside a `bin` stand the libraries that its interpreters need. The system's own are there in any case.
-            read=(self.binary, *(path.parent for path in directories if path not in SYSTEM_BINS)),
-            write=(self.cache,),
+            read=(self.binary, *prefixes),
+            write=(self.asked,),
+            hide=tuple(path for prefix in prefixes for path in _packages(prefix)),
             environment=tuple(environment.items()),
         )
         command = ["python", "list", "--only-installed", "--offline", "--output-format", "json"]
@@ -315,6 +327,12 @@ def _stages(listener: Listener) -> Callable[[str], None]:
             listener(line[0].lower() + line[1:])
 
     return tell
+
+
+def _packages(prefix: Path) -> list[Path]:
+    """Where packages of an interpreter of any version lie: in Debian's `dist-packages` too."""
+    found = prefix.glob("lib/python3*/*-packages")
+    return [path for path in found if path.is_dir() and not path.is_symlink()]
 
 
 def _interpreter(entry: dict[str, Any]) -> Interpreter:
