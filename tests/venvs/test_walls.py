@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
 from mcp_python_executor.errors import PackageError
+from mcp_python_executor.limits import MEBIBYTE
 from mcp_python_executor.sandbox.policy import Policy
-from mcp_python_executor.venvs import pythons
+from mcp_python_executor.venvs import pythons, uv
 from mcp_python_executor.venvs.pythons import Interpreter
 from mcp_python_executor.venvs.store import Store
 from mcp_python_executor.venvs.uv import Confine, Uv
@@ -91,6 +93,25 @@ async def test_uv_that_is_killed_is_told_and_the_next_try_goes_on(opened: Open, 
     async with opened() as venvs:
         await venvs.install("lab", "six")
         await each_holds_what_it_says(venvs, base)
+
+
+async def test_uv_that_writes_without_end_is_ended(
+    opened: Open, confine: Confine, base: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As it does for a package that unpacks to more than there is disk."""
+    monkeypatch.setattr(uv, "INSTALLS", replace(uv.INSTALLS, disk_bytes=32 * MEBIBYTE))
+
+    def writes(policy: Policy, _command: Sequence[str]) -> list[str]:
+        file = base / ".store" / "cache" / ".tmp-large"
+        return confine(policy, ["/bin/dd", "if=/dev/zero", f"of={file}", "bs=1M", "count=8192"])
+
+    async with opened(confine=writes) as venvs:
+        with pytest.raises(PackageError, match="was ended, for it downloads and unpacks more than 32 MB on the disk"):
+            await venvs.install("lab", "six")
+    async with opened() as venvs:
+        await venvs.install("lab", "six")
+        await each_holds_what_it_says(venvs, base)
+        await all_is_tidy(venvs, base)
 
 
 async def test_a_cancelled_install_leaves_nothing_but_its_downloads(opened: Open, base: Path):

@@ -1,4 +1,4 @@
-"""What a build may use of the machine, over the tree of its processes. Its time is that of the package operation."""
+"""What a build or uv may use of the machine, over the tree of its processes, within the time of the operation."""
 
 import os
 from functools import partial
@@ -20,13 +20,18 @@ LIMITS = Limits(
     file_bytes=4096 * MEBIBYTE,
     disk_bytes=16384 * MEBIBYTE,
 )
+# What uv may write for one operation: the largest environments hold some 20 GB, beside the downloads.
+INSTALLS = Limits(disk_bytes=65536 * MEBIBYTE)
 _LOOK_SECONDS = 0.1
 
 
 class Bounds:
-    """Looks at a build that writes to the directory `private`, until it has `exceeded` a bound; then that is told."""
+    """Looks at a build that writes to the directory `private`, until it has `exceeded` a bound; then that is told.
 
-    def __init__(self, private: Path, limits: Limits) -> None:
+    Where nothing runs but uv there is no such directory, and what it writes is all that is looked at.
+    """
+
+    def __init__(self, private: Path | None, limits: Limits) -> None:
         self._private, self._limits = private, limits
         self.exceeded = ""
 
@@ -39,6 +44,8 @@ class Bounds:
 
     def _look(self, tree: Tree) -> str:
         limits = self._limits
+        if self._private is None:
+            return limits.told("disk") if tree.written() > limits.disk_bytes else ""
         if tree.activity()[0] > limits.processes:
             return limits.told("processes")
         if tree.memory() > limits.memory_bytes:

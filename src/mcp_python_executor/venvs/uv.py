@@ -13,6 +13,7 @@ from mcp_python_executor.errors import PackageError
 from mcp_python_executor.process import Completed, run
 from mcp_python_executor.sandbox.policy import Policy
 from mcp_python_executor.venvs import reasons
+from mcp_python_executor.venvs.bounds import INSTALLS, Bounds
 from mcp_python_executor.venvs.project import WHEELS
 from mcp_python_executor.venvs.pythons import SYSTEM_BINS, Interpreter
 
@@ -293,16 +294,21 @@ class Uv:
     async def _run(
         self, command: Sequence[str], policy: Policy, listener: Listener | None, *, pass_fds: Sequence[int] = ()
     ) -> Completed:
+        bounds = Bounds(None, INSTALLS)
         try:
-            return await run(
+            completed = await run(
                 self.confine(policy, [str(self.binary), *command]),
                 environment=dict(policy.environment),
                 directory=Path("/"),
                 on_line=_stages(listener) if listener else None,
                 pass_fds=pass_fds,
+                watch=bounds.watch,
             )
         except OSError as error:
             raise PackageError(f"uv can't be started: {(error.strerror or str(error)).lower()}") from error
+        if bounds.exceeded:
+            raise PackageError(f"uv was ended, for it downloads and unpacks more than {bounds.exceeded}")
+        return completed
 
 
 def raise_for(completed: Completed) -> None:
