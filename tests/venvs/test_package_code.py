@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sysconfig
-import tarfile
 import venv as standard
 from collections.abc import Generator, Sequence
 from functools import partial
@@ -166,8 +165,7 @@ async def test_no_adoption_runs_code_of_a_package(
 async def test_no_package_of_an_interpreter_runs_where_that_is_asked_for(
     base: Path, archive: Path, spare_version: str, places: list[Path], tmp_path: Path, behind: Confine
 ):
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path / "found", filter="data")
+    shutil.unpack_archive(archive, tmp_path / "found")
     prefix, minor = tmp_path / "found" / "python", sysconfig.get_python_version()
     attack = _ATTACK.format(places=[str(place) for place in places], canary=_CANARY)
     for name in (f"python{minor}/site-packages", "python3/dist-packages"):
