@@ -121,9 +121,10 @@ async def bench_in(
     confinement: Confinement | None = None,
     limits: Limits | None = None,
     script: Path | None = None,
+    runs: str = "runs",
     **settings: Any,
 ) -> AsyncGenerator[Bench]:
-    """A bench whose runs are in `directory`; `within` is its environment."""
+    """A bench whose runs are at `runs` in `directory`; `within` is its environment."""
     if confinement is None and isolation != "none":
         walls = await probe(directory)
         confinement = walls.confinement if isolation == "strict" else Confinement(landlock=True, seccomp=True)
@@ -132,6 +133,6 @@ async def bench_in(
     chosen_python = within if isolation != "none" else replace(within, python=measured(within.python))
     around = surroundings(chosen, chosen_python, script, os.environ)
     with open_cgroups() as cgroups:
-        engine = Engine(confinement or Confinement(), directory / "runs", limits or Limits(), cgroups)
+        engine = Engine(confinement or Confinement(), directory / runs, limits or Limits(), cgroups)
         async with anyio.create_task_group() as tasks, open_zygotes(engine) as zygotes:
             yield Bench(Runner(zygotes, tasks), zygotes, around)

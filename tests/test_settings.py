@@ -156,6 +156,43 @@ def test_a_folder_of_ones_own_may_be_the_output_path(tmp_path: Path):
     assert settings.output_path == tmp_path / "out"
 
 
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/", "of which a program has its own"),
+        ("/proc", "of which a program has its own"),
+        ("/proc/sys", "of which a program has its own"),
+        ("/dev", "of which a program has its own"),
+        ("/dev/shm", "of which a program has its own"),
+        ("/sys", "of which a program has its own"),
+        ("{base}", "VENVS_BASE_PATH"),
+        ("{base}/.runs", "VENVS_BASE_PATH"),
+        ("{link}/default", "VENVS_BASE_PATH"),
+        ("{out}/data", "OUTPUT_PATH"),
+        ("{out}/link", "OUTPUT_PATH"),
+    ],
+)
+def test_programs_may_not_read_what_is_anothers_or_covers_their_own(path: str, reason: str, tmp_path: Path):
+    base, out, link = tmp_path / "venvs", tmp_path / "out", tmp_path / "link"
+    base.mkdir()
+    out.mkdir()
+    link.symlink_to(base)
+    (out / "link").symlink_to(tmp_path)
+    named = path.format(base=base, out=out, link=link)
+    variables = {"VENVS_BASE_PATH": str(base), "OUTPUT_PATH": str(out), "READ_PATHS": f"{tmp_path}:{named}"}
+    with pytest.raises(SettingsError) as caught:
+        load({}, variables)
+    assert str(caught.value).startswith(f"READ_PATHS={named!r}: may not ")
+    assert reason in str(caught.value)
+
+
+def test_what_holds_the_environments_may_be_read(tmp_path: Path):
+    paths = (tmp_path, tmp_path / "out", Path("/dev/shm/data"))
+    read = ":".join(map(str, paths))
+    settings = load({}, {"VENVS_BASE_PATH": str(tmp_path / "venvs"), "OUTPUT_PATH": str(paths[1]), "READ_PATHS": read})
+    assert settings.read_paths == paths
+
+
 def test_every_setting_has_a_variable_a_flag_and_a_meaning():
     assert list(VARIABLES) == list(Settings.model_fields)
     for name, variable in VARIABLES.items():

@@ -214,6 +214,8 @@ def load(flags: Mapping[str, str]) -> Settings:
         settings = Settings.model_validate({name: text for name, text in given.items() if text.strip()})
     except ValidationError as error:
         raise SettingsError(_told(error, flags)) from None
+    for path in settings.read_paths:
+        _check_read_path(path, settings)
     if settings.output_path is None:
         return settings
     # What is watched and listed there is reached through no link.
@@ -253,6 +255,25 @@ def _check_output_path(output: Path, real: Path, base: Path) -> None:
     else:
         return
     raise SettingsError(f"OUTPUT_PATH={str(output)!r}: {reason}")
+
+
+# A program has its own of these.
+_OWN = tuple(map(Path, ("/dev", "/proc", "/sys")))
+_MEMORY = Path("/dev/shm")  # noqa: S108 - plain files
+
+
+def _check_read_path(path: Path, settings: Settings) -> None:
+    real = Path(os.path.realpath(path))  # Path.resolve() fails at a loop of links, up to Python 3.12
+    base, output = settings.venvs_base_path.resolve(), settings.output_path and settings.output_path.resolve()
+    if any(_overlap(real, place) for place in _OWN) and _MEMORY not in real.parents:
+        reason = "may not be '/', nor be or lie in /dev, /proc or /sys, of which a program has its own"
+    elif real.is_relative_to(base):
+        reason = f"may not be or lie in VENVS_BASE_PATH, {str(base)!r}; a program reads its own environment anyway"
+    elif output and output in (*path.parents, *real.parents):
+        reason = f"may not lie in OUTPUT_PATH, {str(output)!r}; a program reads all of that anyway"
+    else:
+        return
+    raise SettingsError(f"READ_PATHS={str(path)!r}: {reason}")
 
 
 def _overlap(one: Path, other: Path) -> bool:

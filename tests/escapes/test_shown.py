@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mcp_python_executor.execution.scripts import check
-from tests.bench import OpenBench
+from mcp_python_executor.sandbox.probe import Confinement
+from tests.bench import OpenBench, bench_in, make_interpreter
 from tests.escapes.attack import CANARY, EVERY_WAY, attack, state, try_every_way
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
@@ -63,6 +64,54 @@ async def test_a_link_in_read_paths_shows_nothing_beside_where_it_leads(open_ben
     async with open_bench(read_paths=(folder / "link",)) as bench:
         assert "b'shown'" in await try_every_way(bench, "read", folder / "link")
         assert CANARY not in await try_every_way(bench, "read", folder / "kept" / "data")
+
+
+@pytest.mark.parametrize("where", ["in the home directory", "by a link", "among temporary files"])
+async def test_read_paths_around_the_environments_show_nobody_elses(
+    folder: Path, tmp_path: Path, standing: Confinement, where: str
+):
+    house = tmp_path / "house" if where == "among temporary files" else folder / "house"
+    base, others = house / "deep" / "venvs", house / "deep" / "venvs" / ".store" / "generations" / "others"
+    own = make_interpreter(base / ".store" / "generations" / "own")
+    for path in (others / "lib" / "module.py", base / ".runs" / "another" / "0.stdout"):
+        path.parent.mkdir(parents=True)
+        path.write_text(CANARY)
+    (base / "alias").symlink_to(others)
+    (house / "venvs").symlink_to(base)
+    (house / "deep" / "data").mkdir()
+    for path in (house / "notes.txt", house / "deep" / "data" / "table"):
+        path.write_text("shown")
+    (folder / "link").symlink_to("house")
+    seen = folder / "link" if where == "by a link" else house
+    async with bench_in(
+        house / "deep", within=own, confinement=standing, read_paths=(seen,), runs="venvs/.runs/server"
+    ) as bench:
+        first = await bench.run(f"open('left.txt', 'w').write({CANARY!r})\nprint({CANARY!r} * 9999)")
+        kept = [path.relative_to(base) for path in (base / ".runs").rglob("*") if path.is_file()]
+        assert {path.name for path in kept} >= {f"{first.execution_id}.stdout", "left.txt", "0.stdout"}
+        ways = [str(way) for way in (seen / "deep" / "venvs", seen / "venvs", base)]
+        code = f"""
+import os, sys
+for way in {ways}:
+    for path in {[*map(str, kept), "alias/lib/module.py", ".store/generations/others/lib/module.py"]}:
+        try: print("READ", path, open(os.path.join(way, path)).read(12))
+        except OSError as error: print("kept", type(error).__name__)
+    for path in ("", ".runs", ".runs/another", ".runs/server", ".store/generations", "alias", "alias/lib"):
+        try: print("names", os.listdir(os.path.join(way, path)))
+        except OSError as error: print("kept", type(error).__name__)
+for top in {str(seen)!r}, {str(house)!r}:
+    for step in os.walk(top): print("names", *step)
+for path in ("notes.txt", "deep/data/table"): print("beside", open(os.path.join({str(seen)!r}, path)).read())
+import json.tool, venv
+print("own", sys.prefix, os.listdir(sys.prefix), open(os.path.join(sys.prefix, "pyvenv.cfg")).readline())
+"""
+        told = await attack(bench, code)
+    assert told.count("beside shown") == 2
+    assert f"own {own.prefix} [" in told
+    assert told.count("kept ") >= len(ways) * (len(kept) + 2)
+    assert "READ" not in told
+    names = [line for line in told.splitlines() if line.startswith("names")]
+    assert not [line for line in names if any(name in line for name in ("others", "another", first.execution_id))]
 
 
 async def test_what_read_paths_name_is_not_written(open_bench: OpenBench, folder: Path):

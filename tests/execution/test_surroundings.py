@@ -39,6 +39,15 @@ def test_read_paths_that_are_missing_are_left_out(tmp_path: Path):
     assert tmp_path / "missing" not in read
 
 
+def test_the_environments_are_private_wherever_read_paths_show_them(tmp_path: Path):
+    (tmp_path / "house" / "venvs").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("house")
+    for base in (tmp_path / "house" / "venvs", tmp_path / "link" / "venvs"):
+        settings = Settings(venvs_base_path=base, read_paths=(tmp_path, tmp_path / "link", tmp_path / "house" / "x"))
+        private = surroundings(settings, INTERPRETER, None, {}).policy.private
+        assert private == (tmp_path / "house" / "venvs", tmp_path / "link" / "venvs")
+
+
 def test_a_script_and_inline_code_have_surroundings_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     script = tmp_path / "project" / "x.py"

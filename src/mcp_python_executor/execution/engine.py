@@ -59,7 +59,7 @@ class Engine:
 
     def _config(self, surroundings: Surroundings, directory: Path) -> dict[str, Any]:
         policy, limits, confinement = surroundings.policy, self.limits, self.confinement
-        read, look = readable(policy, walled=confinement.bubblewrap is not None)
+        read, look = readable(policy, walled=confinement.bubblewrap is not None, apart=confinement.namespaces)
         processes, processes_of_all = _most_processes(limits, confinement)
         return {
             "walls": [name for name in ("namespaces", "landlock", "seccomp") if getattr(confinement, name)],

@@ -1,7 +1,7 @@
 """What a program runs in: its interpreter, what it may read, write and reach, and where it starts."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,8 @@ def surroundings(
     `environment` is the server's, of which programs get what PASS_ENV names and nothing else.
     """
     base, hide = interpreter_paths(interpreter.base_prefix, interpreter.version)
-    read = [interpreter.prefix, *base, *(path for path in settings.read_paths if path.exists())]
+    shown = [path for path in settings.read_paths if path.exists()]
+    read = [interpreter.prefix, *base, *shown]
     if script:
         read.append(scripts.visible(script, (Path.home(), settings.venvs_base_path)))
     return Surroundings(
@@ -57,6 +58,7 @@ def surroundings(
             read=tuple(read),
             write=(settings.output_path,) if settings.output_path else (),
             hide=hide,
+            private=tuple(_beneath(shown, settings.venvs_base_path.resolve())),
             network=settings.network_access is NetworkAccess.FULL,
             environment=tuple(_environment(settings, interpreter, environment).items()),
         ),
@@ -64,6 +66,14 @@ def surroundings(
         output=settings.output_path,
         sets_packages_up=script is not None and preload.is_set_up_beside(script),
     )
+
+
+def _beneath(places: Iterable[Path], private: Path) -> Iterator[Path]:
+    """Where `private`, a real path, shows below `places`, which may be reached through links."""
+    for place in places:
+        real = place.resolve()
+        if private.is_relative_to(real):
+            yield place / private.relative_to(real)
 
 
 def _environment(settings: Settings, interpreter: Interpreter, environment: Mapping[str, str]) -> dict[str, str]:

@@ -63,8 +63,9 @@ def _system(network: bool) -> Iterator[str]:
 def _places(policy: Policy, sources: Mapping[Path, str]) -> Iterator[str]:
     """Binds from the root downwards, so that a place below another one is not covered by it."""
     binds = [(path, "--ro-bind") for path in policy.read] + [(path, "--bind") for path in policy.write]
-    binds += [(path, "--tmpfs") for path in policy.hide]
+    empty = (*policy.hide, *policy.private)
+    binds += [(path, "--tmpfs") for path in empty]
     for path, option in sorted(binds, key=lambda bind: len(bind[0].parts)):
         yield from (option, str(path)) if option == "--tmpfs" else (option, sources.get(path, str(path)), str(path))
-    for path in (*policy.hide, Path("/")):  # once every place below is there
+    for path in (*empty, Path("/")):  # once every place below is there
         yield from ("--remount-ro", str(path))

@@ -1,6 +1,6 @@
 """What a process may read, write and reach: a value, and what a base interpreter adds to it."""
 
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,13 +41,15 @@ NETWORK_FILES = (
 class Policy:
     """What stands inside the outer wall beside the system's own libraries, each at its host path.
 
-    `read` and `write` are files or directories; `hide` are directories below a readable one that appear empty.
+    `read` and `write` are files or directories; `hide` are directories below a readable one that appear empty. So are
+    `private` ones, but for what else stands below them: nobody else's there is read, nor told by name.
     `environment` is the whole environment of the process: the server's own never reaches it.
     """
 
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
     hide: tuple[Path, ...] = ()
+    private: tuple[Path, ...] = ()
     network: bool = False
     environment: tuple[tuple[str, str], ...] = ()
 
@@ -67,19 +69,23 @@ def interpreter_paths(base_prefix: Path, version: str) -> tuple[tuple[Path, ...]
     return tuple(path for path in read if path.exists()), (packages,) if packages.is_dir() else ()
 
 
-def readable(policy: Policy, *, walled: bool) -> tuple[list[Path], list[Path]]:
+def readable(policy: Policy, *, walled: bool, apart: bool = False) -> tuple[list[Path], list[Path]]:
     """What Landlock lets a program read for `policy`, and which directories it may only list; /proc is not among them.
 
     Where the outer wall stands (`walled`) the system is what that shows, and hidden directories are empty. Devices are
-    not read: who opens /dev/ptmx takes one of the machine's terminals (pts(4)). Elsewhere Landlock allows beneath and
-    never takes away: what lies beside a hidden directory is named one by one.
+    not read: who opens /dev/ptmx takes one of the machine's terminals (pts(4)). Private ones show all runs of an
+    interpreter there, unless each run has mounts of its own (`apart`). Elsewhere Landlock allows beneath and never
+    takes away: what lies beside a hidden or private directory is named one by one.
     """
     if walled:
-        return [*policy.read, *map(Path, (*SYSTEM_DIRECTORIES, "/etc", "/sys"))], [Path("/dev")]
-    system = SYSTEM_DIRECTORIES + SYSTEM_FILES + (NETWORK_FILES if policy.network else ())
-    read, look = [Path(name) for name in system], list[Path]()
+        read, look = [*map(Path, (*SYSTEM_DIRECTORIES, "/etc", "/sys"))], [Path("/dev")]
+        hide, private = (), () if apart else policy.private
+    else:
+        system = SYSTEM_DIRECTORIES + SYSTEM_FILES + (NETWORK_FILES if policy.network else ())
+        read, look = [Path(name) for name in system], list[Path]()
+        hide, private = policy.hide, policy.private
     for path in policy.read:
-        _beside(path, policy.hide, read, look)
+        _beside(path, hide, private, read, look)
     return read, look
 
 
@@ -87,16 +93,22 @@ def writable(policy: Policy) -> list[Path]:
     """What Landlock lets a program write for `policy`: what is only read below one of its places is left out."""
     write = list[Path]()
     for path in policy.write:
-        _beside(path, policy.read, write, [])
+        _beside(path, policy.read, (), write, [])
     return write
 
 
-def _beside(path: Path, without: Sequence[Path], beside: list[Path], above: list[Path]) -> None:
-    """Names what is at and below `path` `without` some of it, and the directories `above` that."""
-    below = [place for place in without if place.is_relative_to(path)]
-    if not below:
-        beside.append(path)
-    elif path not in below:
-        above.append(path)
-        for entry in path.iterdir():
-            _beside(entry, below, beside, above)
+def _beside(path: Path, hide: tuple[Path, ...], private: tuple[Path, ...], read: list[Path], look: list[Path]) -> None:
+    """Who may list a directory may list all below it: none that holds a private one is among `look`."""
+    if not _holds(path, (*hide, *private)):
+        read.append(path)
+    elif path not in (*hide, *private):
+        if not _holds(path, private):
+            look.append(path)
+        with suppress(PermissionError):  # who starts the program may not list it either
+            for entry in path.iterdir():
+                if not entry.is_symlink():  # a rule would hold for what it leads to
+                    _beside(entry, hide, private, read, look)
+
+
+def _holds(path: Path, places: tuple[Path, ...]) -> bool:
+    return any(place.is_relative_to(path) for place in places)
