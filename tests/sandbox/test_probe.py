@@ -1,9 +1,14 @@
 import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mcp_python_executor.sandbox import bubblewrap
 from mcp_python_executor.sandbox import probe as sandbox_probe
+from mcp_python_executor.sandbox.policy import Policy
 from mcp_python_executor.sandbox.probe import Confinement, Wall, Walls, choose_confinement, probe
 
 pytestmark = pytest.mark.anyio
@@ -24,6 +29,11 @@ HOLLOW = {
     "scopes": ("landlock._ALL_SCOPES = 0", "a signal to a process beyond was not refused"),
     "mounts": ("namespaces.join_mounts = lambda _: None", "its /proc shows the processes of others"),
     "seccomp": ("seccomp.install = lambda _: None", "a Unix socket was not refused"),
+    "processes": ("m.resource.setrlimit = lambda *_: None", "a process too many was not refused"),
+    "namespaces": (
+        "call = m._call; m._call = lambda name, *rest: name == 'mount' or call(name, *rest)",
+        "making a locked mount writable was not refused",
+    ),
 }
 
 
@@ -44,8 +54,61 @@ async def test_a_wall_that_refuses_nothing_does_not_stand(walls: Walls, monkeypa
         assert not found.scopes
         assert told in found.walls[3].detail
     else:
-        assert [(each.name, each.detail) for each in found.walls if not each.stands] == [(wall, told)]
+        missing = {each.name: each.detail for each in found.walls if not each.stands}
+        assert missing.pop(wall) == told
+        assert missing == ({"mounts": "not reached"} if wall == "namespaces" else {})
         assert found.confinement != walls.confinement
+
+
+def shim(start: str) -> str:
+    """A bwrap that `start`s what it is to put behind a wall, and does not put up the wall."""
+    return f"""#!/bin/sh
+test "$1" = --version && exec echo bubblewrap 0.8.0
+while test "$1" != --; do shift; done
+shift
+exec {start} "$@"
+"""
+
+
+@pytest.mark.parametrize("start", ["", "unshare -r", "unshare -rmn"])
+async def test_a_bubblewrap_that_only_starts_its_command_is_no_wall(monkeypatch: pytest.MonkeyPatch, start: str):
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "bwrap"
+        program.write_text(shim(start))
+        for path in (program.parent, program):
+            path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        found = await probe()
+    assert found.bubblewrap is None
+    assert not found.walls[0].stands
+    assert found.walls[0].detail.startswith("bubblewrap 0.8.0 is no wall: ")
+    assert found.confinement == (None if os.getuid() == 0 else Confinement(landlock=True, seccomp=True))
+
+
+LOOSE = {
+    "network": "it shares namespaces with the server: net",
+    "files": "opening a file that it was not to show was not refused",
+    "root": "its root is not read-only",
+}
+
+
+@pytest.mark.parametrize("what", LOOSE)
+async def test_a_bubblewrap_that_leaves_something_open_is_no_wall(monkeypatch: pytest.MonkeyPatch, what: str):
+    true_command = bubblewrap.command
+
+    def command(program: Path, policy: Policy, argv: Sequence[str], *, unprivileged: bool = False) -> list[str]:
+        shown = (*policy.read, Path(tempfile.gettempdir())) if what == "files" else policy.read
+        loose = replace(policy, read=shown, network=what == "network")
+        line = true_command(program, loose, argv, unprivileged=unprivileged)
+        if what == "root":
+            sealed = line.index("/", line.index("--remount-ro"))
+            del line[sealed - 1 : sealed + 1]
+        return line
+
+    monkeypatch.setattr(bubblewrap, "command", command)
+    found = await probe()
+    assert found.walls[0].detail.endswith(f" is no wall: {LOOSE[what]}")
+    assert found.bubblewrap is None
 
 
 def test_root_has_bubblewrap_run_by_a_user_without_privilege(walls: Walls):

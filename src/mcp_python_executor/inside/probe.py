@@ -9,15 +9,17 @@ import ctypes
 import errno
 import json
 import os
+import resource
 import socket
+import sys
 
 from . import inits, landlock, namespaces, seccomp
 
 TYPE_CHECKING = False  # typing's own costs 5 ms to import, and every program would find it imported
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-_TRIES = "namespaces", "mounts", "landlock", "scopes", "seccomp"
+_TRIES = "namespaces", "mounts", "landlock", "scopes", "processes", "seccomp"
 _MS_REMOUNT, _MS_BIND, _NEWUSER = 32, 4096, 0x10000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -37,6 +39,16 @@ def _refused(what: str, number: int, act: Callable[[], object]) -> None:
 def _call(function: str, *arguments: object) -> None:
     if getattr(_libc, function)(*arguments) < 0:
         raise OSError(ctypes.get_errno(), function)
+
+
+def _try_bubblewrap(canary: str, outside: Mapping[str, str]) -> None:
+    """`canary` is a file of the host's, and `outside` are the names of the server's namespaces by their kind."""
+    shared = [kind for kind, name in outside.items() if os.readlink(f"/proc/self/ns/{kind}") == name]
+    if shared:
+        raise OSError(f"it shares namespaces with the server: {', '.join(shared)}")
+    _refused("opening a file that it was not to show", errno.ENOENT, lambda: os.open(canary, os.O_PATH))
+    if not os.statvfs("/").f_flag & os.ST_RDONLY:
+        raise OSError("its root is not read-only")
 
 
 def _locked() -> None:
@@ -82,6 +94,19 @@ def _try_landlock() -> None:
         _refused("opening a file", errno.EACCES, lambda flags=flags: os.open(os.devnull, flags))
 
 
+def _start_one() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def _try_processes() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
+    _refused("a process too many", errno.EAGAIN, _start_one)
+
+
 def _try_seccomp() -> None:
     seccomp.install(seccomp.program(os.uname().machine, network=False, zygote=False))
     _refused("a Unix socket", errno.EACCES, lambda: socket.socket(socket.AF_UNIX))
@@ -89,13 +114,16 @@ def _try_seccomp() -> None:
     _refused("a user namespace", errno.EPERM, lambda: _call("unshare", _NEWUSER))
 
 
-def _tell(write: int, name: str, put_up: Callable[[], object]) -> None:
+def _failure(put_up: Callable[[], object]) -> str:
     try:
         put_up()
-        told = ""
     except OSError as error:
-        told = str(error)
-    os.write(write, json.dumps({name: told}).encode() + b"\n")
+        return str(error)
+    return ""
+
+
+def _tell(write: int, name: str, put_up: Callable[[], object]) -> None:
+    os.write(write, json.dumps({name: _failure(put_up)}).encode() + b"\n")
 
 
 def _try_in_worker(write: int, mounts: int | None) -> None:
@@ -106,6 +134,7 @@ def _try_in_worker(write: int, mounts: int | None) -> None:
         beyond = _Beyond(write)
         _tell(write, "landlock", _try_landlock)
         _tell(write, "scopes", beyond.try_to_reach)
+        _tell(write, "processes", _try_processes)
         _tell(write, "seccomp", _try_seccomp)
     finally:
         os._exit(0)
@@ -127,9 +156,11 @@ def _begin(found: dict[str, object]) -> tuple[inits.Inits | None, inits.Init | N
 
 
 def main() -> None:
-    """The probe's whole life."""
+    """The probe's whole life. Behind bubblewrap its argument is what that has to refuse, a JSON object."""
     found: dict[str, object] = dict.fromkeys(_TRIES, "not reached")
     found["abi"] = landlock.abi()
+    if len(sys.argv) > 1:
+        found["bubblewrap"] = _failure(lambda: _try_bubblewrap(**json.loads(sys.argv[1])))
     all_inits, init = _begin(found)
     read, write = os.pipe()  # after the namespaces: a process stays outside them and would keep it open
     worker = os.fork()

@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from mcp_python_executor.sandbox.unprivileged import launcher
 
 INSIDE = Path(__file__).parent.parent / "inside"
 _SECONDS = 10
+_TRIES = "bubblewrap", "namespaces", "mounts", "landlock", "scopes", "processes", "seccomp"
+# Those that bubblewrap gives every command.
+_NAMESPACES = "ipc", "mnt", "net", "pid", "user", "uts"
 _APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 # As Ubuntu packages it; see apparmor_parser(8).
 _APPARMOR_PROFILE = (
@@ -163,13 +167,17 @@ async def probe(*places: Path) -> Walls:
     root = os.geteuid() == 0
     unprivileged = root and outer.stands and await _can_be_unprivileged(places)
     inside = await _try_inside(program if outer.stands else None, unprivileged=unprivileged)
+    if outer.stands and inside["bubblewrap"]:
+        outer = Wall("bubblewrap", False, f"{outer.detail} is no wall: {inside['bubblewrap']}", _bubblewrap_remedy())
+        unprivileged = False
+        inside = await _try_inside(None, unprivileged=False)
     walls = (
         outer,
         _wall("namespaces", inside, "a PID namespace for each run, its mounts locked", _namespaces_remedy()),
         _wall("mounts", inside, "a private /tmp and /proc for each run", _namespaces_remedy()),
         _wall("landlock", inside, _landlock(inside), "use Linux 5.13 or newer with landlock among its LSMs"),
         _wall("seccomp", inside, f"a filter for {platform.machine()}", "use x86-64 or arm64 with seccomp enabled"),
-        _bound_on_processes(root=root, unprivileged=unprivileged),
+        _bound_on_processes(inside, root=root, unprivileged=unprivileged),
     )
     return Walls(
         walls,
@@ -249,12 +257,13 @@ async def _output(command: list[str]) -> str:
     return done.stdout.decode(errors="replace").strip()
 
 
-def _bound_on_processes(*, root: bool, unprivileged: bool) -> Wall:
+def _bound_on_processes(found: Mapping[str, Any], *, root: bool, unprivileged: bool) -> Wall:
     """RLIMIT_NPROC does not bind root (see getrlimit(2)): a run that forks without end would take the machine down."""
     if root and not unprivileged:
         remedy = "start the server as an ordinary user, or with bubblewrap where mounts can map ids (not overlayfs)"
         return Wall("processes", False, "the kernel does not count root's", remedy)
-    return Wall("processes", True, "counted by the kernel" + (", as another user's than root" if root else ""))
+    detail = "counted by the kernel" + (", as another user's than root" if root else "")
+    return _wall("processes", found, detail, "use a kernel that holds RLIMIT_NPROC")
 
 
 async def _can_be_unprivileged(places: Sequence[Path]) -> bool:
@@ -282,12 +291,22 @@ def _interpreter() -> tuple[Path, Policy]:
 async def _try_inside(program: str | None, *, unprivileged: bool) -> dict[str, Any]:
     """What `inside/probe.py` finds, behind bubblewrap where that works: a text for each wall, empty where it stands."""
     python, policy = _interpreter()
-    command = [str(python), *bootstrap("probe")]
-    if program:
-        command = bubblewrap.command(Path(program), policy, command, unprivileged=unprivileged)
-    told = await _output(command)
+    command, told = [str(python), *bootstrap("probe")], ""
     try:
+        with tempfile.NamedTemporaryFile() as canary:
+            if program:
+                refused = {"canary": canary.name, "outside": {kind: _own_namespace(kind) for kind in _NAMESPACES}}
+                command = [*command, json.dumps(refused)]
+                command = bubblewrap.command(Path(program), policy, command, unprivileged=unprivileged)
+            told = await _output(command)
         return json.loads(told)
+    except OSError as error:
+        failure = f"no file could be made to try it with: {error}"
     except ValueError:
         failure = f"the probe said {told!r}"
-        return {**dict.fromkeys(("namespaces", "mounts", "landlock", "scopes", "seccomp"), failure), "abi": 0}
+    return {**dict.fromkeys(_TRIES, failure), "abi": 0}
+
+
+def _own_namespace(kind: str) -> str:
+    """A name that no other namespace has: see namespaces(7)."""
+    return str(Path(f"/proc/self/ns/{kind}").readlink())
