@@ -122,11 +122,15 @@ def _put_up_walls(order: dict[str, Any], config: dict[str, Any]) -> None:
 def _own_part_of_proc() -> list[str]:
     """Of a /proc that shows other processes too: what tells of the machine, and of the calling process.
 
-    What tells of its network is left out: it is everybody's. So are links: the one to its root would open that.
-    Processes that it starts do not see their own part.
+    What tells of its network is left out, in the entries of its threads too: it is everybody's. So are links: the one
+    to its root would open that. Processes and threads that it starts do not see their own part.
     """
-    own = [entry for entry in os.scandir(os.path.realpath("/proc/self")) if entry.name != "net"]
-    return [*_MACHINE_IN_PROC, *(entry.path for entry in own if not entry.is_symlink())]
+    own = os.path.realpath("/proc/self")
+    entries = [*os.scandir(own), *os.scandir(f"{own}/task/{os.getpid()}")]
+    return [
+        *_MACHINE_IN_PROC,
+        *(entry.path for entry in entries if entry.name not in ("net", "task") and not entry.is_symlink()),
+    ]
 
 
 def _import_packages(modules: list[str]) -> None:
