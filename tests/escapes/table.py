@@ -27,6 +27,7 @@ WITHOUT: dict[str, frozenset[str]] = {
             "test_reading.py::test_where_a_link_leads_is_not_told",
             "test_server.py::test_the_hosts_network_is_not_told",
             "test_shown.py::test_a_scripts_folder_keeps_its_modes_owners_times_and_attributes",
+            "test_shown.py::test_read_paths_around_the_environments_show_nobody_elses[among temporary files]",
             "test_shown.py::test_what_read_paths_name_keeps_its_mode_owner_times_and_attributes",
             "test_writing.py::test_a_file_of_the_home_directory_stays_as_it_is[change]",
             *(
