@@ -1,6 +1,7 @@
 """A wall that can't be put up: the program does not run, and whoever asked is told which wall it was."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from mcp_python_executor.execution import engine
 from mcp_python_executor.sandbox import probe
 from mcp_python_executor.sandbox.probe import Confinement
 from tests.bench import Bench, OpenBench
+from tests.escapes.attack import CANARY, attack, state, try_every_way
 from tests.escapes.infected import infected
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
@@ -60,6 +62,48 @@ async def refused(bench: Bench, output: Path) -> str:
 async def not_refused(bench: Bench) -> None:
     """Nothing of a wall is put up that is not among those the program runs behind."""
     assert (await bench.run("print('RAN')")).stdout == "RAN\n"
+
+
+@pytest.mark.parametrize("version", [1, 3, 5])
+async def test_with_namespaces_of_its_own_a_program_is_held_by_an_old_landlock_too(
+    open_bench: OpenBench, tmp_path: Path, standing: Confinement, monkeypatch: pytest.MonkeyPatch, version: int
+):
+    if not standing.namespaces:
+        pytest.skip("these walls ask for ABI 6")
+    prepared(monkeypatch, f"landlock.abi = lambda: {version}")
+    shown, secret = tmp_path / "shown" / "data", tmp_path / "secret"
+    shown.parent.mkdir()
+    for path in (shown, secret):
+        path.write_text(CANARY)
+    name = f"\0canary-{os.getpid()}-{version}"
+    with socket.create_server(("127.0.0.1", 0)) as inet, socket.socket(socket.AF_UNIX) as abstract:
+        abstract.bind(name)
+        abstract.listen()
+        code = f"""
+import os, socket
+for act in (
+    lambda: socket.create_connection({inet.getsockname()!r}, 1),
+    lambda: socket.socketpair()[0].connect({name!r}),
+    lambda: os.open("/proc/self/oom_score_adj", os.O_WRONLY),
+    lambda: os.truncate({str(shown)!r}, 0),
+    lambda: os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY),
+    lambda: os.listdir("/proc/{os.getpid()}/fd"),
+):
+    try: print("DID", act())
+    except OSError as error: print("kept out", error)
+"""
+        async with open_bench(read_paths=(shown.parent,)) as bench:
+            own = bench.surroundings.interpreter.prefix / "pyvenv.cfg"
+            before = [state(place) for place in (shown, secret, own)]
+            told = await attack(bench, code)
+            assert CANARY in await try_every_way(bench, "read", shown)
+            assert CANARY not in await try_every_way(bench, "read", secret)
+            for thing in ("write", "change"):
+                for path in (shown, secret, own):
+                    await try_every_way(bench, thing, path)
+    assert told.count("kept out") == 6
+    assert "DID" not in told
+    assert [state(place) for place in (shown, secret, own)] == before
 
 
 @pytest.mark.parametrize("what", IN_THE_WORKER)
