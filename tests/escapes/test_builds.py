@@ -1,6 +1,7 @@
 """Building from source runs a stranger's code: it reaches what is its own, is bounded, and leaves nothing."""
 
 import ctypes
+import errno
 import json
 import os
 import socket
@@ -202,6 +203,12 @@ for name, number in calls.items():
 for line in open("/proc/self/status"):
     if line.split(":")[0] in ("CapEff", "CapBnd", "NoNewPrivs", "Seccomp"):
         tell(*line.split())
+for device in ("/dev/ptmx", "/dev/tty", "/dev/null"):
+    try:
+        os.close(os.open(device, os.O_RDWR))
+        tell(device, "opened")
+    except OSError as error:
+        tell(device, error.errno)
 import resource
 tell("core", resource.getrlimit(resource.RLIMIT_CORE))
 """)
@@ -209,6 +216,9 @@ tell("core", resource.getrlimit(resource.RLIMIT_CORE))
     assert "CapEff: 0000000000000000" in told
     assert "NoNewPrivs: 1" in told
     assert "Seccomp: 2" in told
+    assert f"/dev/ptmx {errno.EACCES}" in told  # by Landlock alone
+    assert f"/dev/tty {errno.EACCES}" in told
+    assert "/dev/null opened" in told
     assert "core (1, 1)" in told
 
 
