@@ -91,7 +91,8 @@ class Service:
             ExecutorError: it could not be made.
         """
         if venv_name == self.settings.default_venv_name:
-            await self._default_made.wait()
+            if not self._default_made.is_set():
+                await self._default_made.wait()
             if self._default_failure is not None and venv_name not in await self.venvs.names():
                 raise self._default_failure
 

@@ -28,6 +28,7 @@ from mcp_python_executor.process.usage import Tree
 LOOK_SECONDS = 0.05
 # A disk with less free has refused a program's write, whatever else had room.
 _FULL_DISK_BYTES = 1024 * 1024
+_CORES = os.cpu_count() or 1
 _LIMITS_OF_TIME = ("time", "cpu")
 # A program at work tells where it is within a millisecond; one that can't does not hold up its end.
 _TELL_SECONDS = 0.05
@@ -148,7 +149,7 @@ class Conduct:
             return
         told, seconds = self.report, time.perf_counter() - self.began
         if told.status is not None:
-            cpu = min(told.cpu, seconds * (os.cpu_count() or 1))
+            cpu = min(told.cpu, seconds * _CORES)
             exit_ = Exit(told.status << 8, cpu, min(told.peak, self.limits.memory_bytes))
             self._complete = await self.worker.part(exit_)
 
@@ -215,11 +216,12 @@ class Conduct:
     def refused_by(self, signal: str) -> LimitHit | None:
         """The bound of ours that the program's own failure tells of; `signal` is what ended it."""
         name = refusals.bound(self.report.error, signal)
-        is_ours = {
-            "processes": self.strict or self._was_refused_processes(),
-            "temporary": self._has_temporary and not any(map(_is_full, self.roots.values())),
-        }
-        return self.limits.hit(name) if name and is_ours.get(name, True) else None
+        is_ours = bool(name)
+        if name == "processes":
+            is_ours = self.strict or self._was_refused_processes()
+        elif name == "temporary":
+            is_ours = self._has_temporary and not any(map(_is_full, self.roots.values()))
+        return self.limits.hit(name) if is_ours else None
 
     def _too_much_output(self) -> None:
         self.stop(self.limits.hit("output"))

@@ -272,6 +272,7 @@ class Worker:
 def _is_childless(pid: int) -> bool:
     """Whether a process of one thread has no child; where the kernel does not tell, it may have one."""
     try:
-        return not Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
+            return not file.read(1)
     except OSError:
         return False

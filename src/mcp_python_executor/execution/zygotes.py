@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -55,7 +56,7 @@ class Zygotes:
         self.engine = engine
         self._tasks = tasks
         self._zygotes: OrderedDict[_Key, Zygote] = OrderedDict()
-        self._starting: defaultdict[_Key, anyio.Lock] = defaultdict(anyio.Lock)
+        self._starting: defaultdict[_Key, anyio.Lock] = defaultdict(partial(anyio.Lock, fast_acquire=True))
         self._warming: defaultdict[_Key, anyio.Lock] = defaultdict(anyio.Lock)
         self._learned = Learned(engine.learned)
         # By generation: the packages that its programs have used, by their top-level names.
