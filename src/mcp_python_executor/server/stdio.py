@@ -1,12 +1,15 @@
 """MCP over the wire: JSON-RPC messages, one a line, between a client and the SDK's server."""
 
 import json
+import math
 import signal
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, cast
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.server.lowlevel.server import Server
 from mcp.shared.message import SessionMessage
 from mcp_types import (
@@ -47,61 +50,121 @@ async def run_on_wire(server: Server[Any], wire: Wire) -> None:
 class _Connection:
     def __init__(self, server: Server[Any], wire: Wire) -> None:
         self._server = server
-        self._wire = wire
-        self._reading = anyio.CancelScope()
-        self._writing = anyio.CancelScope()
+        self._outgoing = _Outgoing(wire.outgoing, self._end)
+        self._incoming = _Incoming(wire.incoming, self._end)
 
     async def run(self) -> None:
-        to_server, from_client = anyio.create_memory_object_stream[SessionMessage | Exception]()
-        to_client, from_server = anyio.create_memory_object_stream[SessionMessage]()
-        async with anyio.create_task_group() as inputs:
-            inputs.start_soon(self._end_on_signal)
-            async with anyio.create_task_group() as outputs:
-                outputs.start_soon(self._write, from_server)
-                inputs.start_soon(self._read, to_server, to_client.clone())
-                await self._server.run(from_client, to_client, self._server.create_initialization_options())
+        async with anyio.create_task_group() as signals:
+            signals.start_soon(self._end_on_signal)
+            async with anyio.create_task_group() as refusals:
+                # In tasks of their own: a client that does not read must not keep us from seeing its end.
+                self._incoming.refuse = partial(refusals.start_soon, self._outgoing.tell)
+                await self._server.run(self._incoming, self._outgoing, self._server.create_initialization_options())
                 self._end()
-            inputs.cancel_scope.cancel()
+            signals.cancel_scope.cancel()
 
     def _end(self) -> None:
         """Ends as end-of-file does: the server sees no more messages and cancels what it is doing."""
-        self._reading.cancel()
-        self._writing.deadline = min(self._writing.deadline, anyio.current_time() + _LAST_WORDS_SECONDS)
+        self._incoming.end()
+        self._outgoing.end()
 
     async def _end_on_signal(self) -> None:
         with anyio.open_signal_receiver(*_heeded()) as signals:
             async for _ in signals:
                 self._end()
 
-    async def _read(
-        self,
-        to_server: MemoryObjectSendStream[SessionMessage | Exception],
-        to_client: MemoryObjectSendStream[SessionMessage],
+
+class _Stream:
+    """What the SDK asks of either of its streams beside messages: nothing, for the wire stays open."""
+
+    async def aclose(self) -> None:
+        pass
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
-        async with to_client, anyio.create_task_group() as refusals:
-            with to_server, self._reading:
-                async for line in read_lines(self._wire.incoming):
-                    match parse(line):
-                        case None:
-                            pass
-                        case JSONRPCError() as refusal:
-                            # In a task of its own: a client that does not read must not keep us from seeing its end.
-                            refusals.start_soon(_send, to_client, SessionMessage(refusal))
-                        case SessionMessage() as message:
-                            await to_server.send(message)
-            self._end()
-
-    async def _write(self, from_server: MemoryObjectReceiveStream[SessionMessage]) -> None:
-        # Closed when writing ends, so that what is sent afterwards fails at once instead of waiting.
-        with from_server, self._writing, suppress(OSError):
-            async for message in from_server:
-                await write_line(self._wire.outgoing, serialize(message.message))
-        self._end()
+        pass
 
 
-async def _send(stream: MemoryObjectSendStream[SessionMessage], message: SessionMessage) -> None:
-    with suppress(anyio.BrokenResourceError):
-        await stream.send(message)
+class _Incoming(_Stream):
+    """The client's messages until it closes its side, which calls `on_end`; what is no message goes to `refuse`."""
+
+    refuse: Callable[[SessionMessage], object]
+
+    def __init__(self, descriptor: int, on_end: Callable[[], None]) -> None:
+        self._lines, self._on_end = read_lines(descriptor), on_end
+        self._is_over = False
+        self._waiting = anyio.CancelScope()
+
+    def end(self) -> None:
+        """As if the client had closed its side."""
+        self._is_over = True
+        self._waiting.cancel()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage:
+        while (line := await self._line()) is not None:
+            match parse(line):
+                case None:
+                    pass
+                case JSONRPCError() as refusal:
+                    self.refuse(SessionMessage(refusal))
+                case SessionMessage() as message:
+                    return message
+        self._on_end()
+        raise StopAsyncIteration
+
+    receive = __anext__
+
+    async def _line(self) -> bytes | None:
+        if not self._is_over:
+            with anyio.CancelScope() as self._waiting:
+                return await anext(self._lines, None)
+        return None
+
+
+class _Outgoing(_Stream):
+    """Messages to the client, one after another. A client that reads no more has gone, which calls `on_end`."""
+
+    def __init__(self, descriptor: int, on_end: Callable[[], None]) -> None:
+        self._descriptor, self._on_end = descriptor, on_end
+        self._turn = anyio.Lock(fast_acquire=True)
+        self._is_broken = False
+        self._deadline = math.inf
+        self._writing = anyio.CancelScope()
+
+    def end(self) -> None:
+        """What is written still has a moment."""
+        self._deadline = min(self._deadline, anyio.current_time() + _LAST_WORDS_SECONDS)
+        self._writing.deadline = self._deadline
+
+    async def send(self, item: SessionMessage, /) -> None:
+        """Writes `item`, wholly though its sender be cancelled.
+
+        Raises:
+            BrokenResourceError: nobody reads any more.
+        """
+        async with self._turn:
+            self._is_broken = self._is_broken or not await self._write(serialize(item.message))
+        if self._is_broken:
+            self._on_end()
+            raise anyio.BrokenResourceError
+
+    async def _write(self, line: bytes) -> bool:
+        with anyio.CancelScope(deadline=self._deadline, shield=True) as self._writing, suppress(OSError):
+            await write_line(self._descriptor, line)
+            return True
+        return False
+
+    async def tell(self, item: SessionMessage) -> None:
+        """Sends `item` if anybody reads."""
+        with suppress(anyio.BrokenResourceError):
+            await self.send(item)
 
 
 def parse(line: bytes) -> SessionMessage | JSONRPCError | None:

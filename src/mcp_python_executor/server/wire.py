@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import anyio
+import anyio.lowlevel
 
 from mcp_python_executor.errors import ExecutorError
 
@@ -83,6 +84,7 @@ async def read_lines(descriptor: int) -> AsyncGenerator[bytes]:
 
 
 async def _read(descriptor: int) -> bytes:
+    await anyio.lowlevel.checkpoint()  # a client that never pauses is not alone here
     while True:
         try:
             return os.read(descriptor, _CHUNK_BYTES)
