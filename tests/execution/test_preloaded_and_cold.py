@@ -296,3 +296,10 @@ async def test_the_one_interpreter_is_cold_and_the_other_is_not(told: dict[str, 
     code = "import sys\n[name in sys.modules for name in ('numpy', 'pandas', 'matplotlib.pyplot', 'multiprocessing')]"
     assert (await told["cold"].run(code + _MENTIONS)).result == str([False] * 4)
     assert (await told["preloaded"].run(code + _MENTIONS)).result == str([True] * 4)
+
+
+async def test_fonts_are_looked_for_ahead(told: dict[str, Bench]):
+    looks = "sorted(os.listdir(plt.matplotlib.get_cachedir()))"
+    code = f"import os, matplotlib.pyplot as plt\nplt.savefig('x.png')\n{looks}"
+    assert "fontlist" in str((await told["cold"].run(code)).result)
+    assert (await told["preloaded"].run(code)).result == "[]"
