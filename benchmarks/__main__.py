@@ -53,7 +53,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--installs", type=int, default=8, help="rounds of an environment's change (default: 8)")
     made.add_argument("--executions", type=int, default=10_000, help="of the memory's growth (default: 10000)")
     made.add_argument("--directory", type=Path, help="work in it and keep it: the next run finds its environments")
-    made.add_argument("--stages", action="store_true", help="show where the time of print(1) goes, and no rows")
+    made.add_argument(
+        "--stages",
+        nargs="?",
+        const="print(1)",
+        choices=stages.PROGRAMS,
+        help="show where the time of a call of this program goes, and no rows (default: print(1))",
+    )
     made.add_argument("--rival", metavar="NAME=COMMAND", action="append", default=[], help="measure another server too")
     made.add_argument(
         "--adapter",
@@ -88,7 +94,7 @@ def run(arguments: list[str] | None = None) -> None:
         counts = {name: getattr(options, name) for name in ("rounds", "installs", "executions")}
         site = Site(directory, **counts)
         if options.stages:
-            print(*anyio.run(stages.profile, site).lines(), sep="\n")
+            print(*anyio.run(stages.profile, site, options.stages).lines(), sep="\n")
             return
         measured = anyio.run(main, site, rows)
         curves = anyio.run(draw, site, options.charts.resolve()) if options.charts else {}

@@ -1,4 +1,4 @@
-"""Where the time of one `print(1)` goes: from the client through the wire, the server and the worker, and back."""
+"""Where the time of one call goes: from the client through the wire, the server and the worker, and back."""
 
 import itertools
 import json
@@ -12,10 +12,17 @@ from pathlib import Path
 import anyio
 from mcp_types import TextContent
 
-from benchmarks.site import BARE, Bench, Site
+from benchmarks import programs
+from benchmarks.site import BARE, FULL, Bench, Site
 
-# As `print(1)`, but for what it prints: when it runs.
-_PROGRAM = "import time\nprint(time.monotonic())"
+PROGRAMS = {
+    "print(1)": (programs.PRINT, BARE),
+    "numpy": (programs.NUMPY, FULL),
+    "pandas": (programs.PANDAS, FULL),
+    "plot": (programs.PLOT, FULL),
+}
+# Before the program: when it begins.
+_BEGINS = "import time\nprint(time.monotonic())\n"
 _PAUSE_SECONDS = 0.02
 _WARM_UP = 10
 # What happens between the time noted last and this one.
@@ -27,7 +34,7 @@ STAGES = {
     "forked": "server: the environment, its lease, a turn and a worker",
     "begun": "server: the request goes to the worker",
     "ran": "worker: wakes, reads, parses and compiles, and the program begins",
-    "reported": "worker: the program prints and ends, and its report comes",
+    "reported": "worker: the program runs and ends, and its report comes",
     "exited": "worker: exits, and the kernel tells that nothing of the run can execute",
     "ended": "server: the outputs are complete, what followed the run ends",
     "told": "server: its files are looked for, and the result is kept",
@@ -59,13 +66,15 @@ class Profile:
         return ["| stage | time | share |", "| --- | --: | --: |", *rows, whole_row, f"| {client} |"]
 
 
-async def profile(site: Site) -> Profile:
-    """The means of the middle half of the calls, which the median of all is in."""
+async def profile(site: Site, program: str) -> Profile:
+    """The means of the middle half of the calls of one of PROGRAMS, which the median of all is in."""
+    code, venv = PROGRAMS[program]
     file = Path(tempfile.mkdtemp(dir=site.directory)) / "stages"
-    async with site.server("benchmarks.staged_server", str(file)) as bench:
+    async with site.server("benchmarks.staged_server", str(file), venv=venv) as bench:
+        await site.warm(bench, code, venv)
         for _ in range(_WARM_UP):
-            await _call(bench)
-        calls = [await _call(bench) for _ in range(site.rounds * 4)]
+            await _call(bench, code, venv)
+        calls = [await _call(bench, code, venv) for _ in range(site.rounds * 4)]
     answers = [json.loads(line) for line in file.read_text().splitlines()]
     by_time = sorted((_whole(call, answers) for call in calls), key=lambda call: call["answered"] - call["asked"])
     middle = by_time[len(calls) // 4 : -len(calls) // 4]
@@ -77,15 +86,16 @@ async def profile(site: Site) -> Profile:
     return Profile(stages, statistics.fmean(call["client"] for call in middle))
 
 
-async def _call(bench: Bench) -> dict[str, float]:
+async def _call(bench: Bench, code: str, venv: str) -> dict[str, float]:
     """When the client asked, the program ran and the client had its answer; and the client's processor time."""
     await anyio.sleep(_PAUSE_SECONDS)
     used = time.process_time()
     asked = time.monotonic()
-    result = await bench.execute(_PROGRAM, BARE)
+    result = await bench.execute(_BEGINS + code, venv)
     answered = time.monotonic()
     (text,) = [part.text for part in result.content if isinstance(part, TextContent)]
-    return {"asked": asked, "ran": float(text), "answered": answered, "client": time.process_time() - used}
+    began = float(text.split("\n", 1)[0])
+    return {"asked": asked, "ran": began, "answered": answered, "client": time.process_time() - used}
 
 
 def _whole(call: dict[str, float], answers: Sequence[dict[str, float]]) -> dict[str, float]:
