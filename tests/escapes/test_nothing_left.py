@@ -55,10 +55,12 @@ class Crowd:
     def alive(self) -> dict[int, str]:
         """Every process with a thread in the run's directory that may still run a program, and its name."""
         found: dict[int, str] = {}
-        for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
-            with suppress(OSError):  # it has ended, or is another user's
-                if str((task / "cwd").readlink()) == self.directory and proc.parting_status(int(task.name)) is None:
-                    found[int(task.parts[2])] = (task / "comm").read_text().strip()
+        for process in psutil.pids():
+            for thread in proc.threads(process):
+                task = Path(f"/proc/{process}/task/{thread}")
+                with suppress(OSError):  # it has ended, or is another user's
+                    if str((task / "cwd").readlink()) == self.directory and proc.parting_status(int(thread)) is None:
+                        found[process] = (task / "comm").read_text().strip()
         return found
 
     def grown(self) -> dict[str, int]:
