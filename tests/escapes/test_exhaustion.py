@@ -597,8 +597,9 @@ FILES = {
 @pytest.mark.parametrize("what", FILES)
 async def test_the_number_of_files(open_bench: OpenBench, tmp_path: Path, what: str, place: str):
     where = "os.getcwd()" if place == "the working directory" else "os.environ['OUTPUT_PATH']"
-    # So many that it takes what makes them some time: whose they are in OUTPUT_PATH is told by that.
-    limits = replace(LIMITS, disk_bytes=160 * MEBIBYTE)
+    # So many that it takes what makes them some time: whose they are in OUTPUT_PATH is told by that. What the kernel
+    # keeps for so many all who are at work may be charged for.
+    limits = replace(LIMITS, disk_bytes=160 * MEBIBYTE, memory_bytes=Limits().memory_bytes)
     async with beside_another(open_bench, tmp_path, limits) as bench:
         result = await bench.run(f"{_PRELUDE}place, number = {where}, 0\n{FILES[what]}")
     assert told(result) == (Status.KILLED, LimitHit("files", limits.files)), result
