@@ -1,5 +1,6 @@
 """Every bound but memory's: what hits it, how the run ends, and what its result tells."""
 
+import tempfile
 import threading
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import psutil
 import pytest
 
 from mcp_python_executor.errors import Busy
-from mcp_python_executor.execution.model import ExecutionResult, Status
+from mcp_python_executor.execution.model import ExecutionResult, Interpreter, Status
 from mcp_python_executor.limits import MEBIBYTE, LimitHit, Limits
 from mcp_python_executor.process.disk import Disk
-from tests.bench import OpenBench
+from tests.bench import OpenBench, bench_in
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("walls")]
 
@@ -200,6 +201,32 @@ time.sleep(60)
 """
     async with open_bench(isolation=isolation, limits=Limits(disk_bytes=50 * MEBIBYTE)) as bench:
         result = await bench.run(code)
+    assert is_stopped_at(result, LimitHit("disk", 50 * MEBIBYTE)), result
+
+
+@pytest.mark.parametrize("then", ["pass", "os.remove(name)"], ids=["kept", "removed while open"])
+@pytest.mark.parametrize("place", ["the working directory", "OUTPUT_PATH"])
+async def test_bytes_written_to_memory_are_bounded_too(
+    tmp_path: Path, interpreter: Interpreter, isolation: str, place: str, then: str
+):
+    code = f"""
+import os, time
+files = []
+for number in range(20):
+    name = os.path.join(os.environ["OUTPUT_PATH"] if {place!r} == "OUTPUT_PATH" else ".", str(number))
+    files.append(open(name, "wb"))
+    files[-1].write(bytes(5 << 20)), files[-1].flush()
+    {then}
+    time.sleep(0.02)
+while True:
+    os.stat(".")
+"""
+    limits = Limits(disk_bytes=50 * MEBIBYTE)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+        output, runs = (Path(memory), tmp_path) if place == "OUTPUT_PATH" else (None, Path(memory))
+        bench_there = bench_in(runs, within=interpreter, isolation=isolation, limits=limits, output_path=output)
+        async with bench_there as bench:
+            result = await bench.run(code)
     assert is_stopped_at(result, LimitHit("disk", 50 * MEBIBYTE)), result
 
 

@@ -117,14 +117,39 @@ class Disk:
         self.tree = tree
         self._since_ns = time.time_ns()
         self._growth: _Growth | None = None
+        self.found_bytes = 0
+        # Of its places in memory, how much is there that no run's own files tell of, at the first look.
+        self._untold_before: dict[Path, int] | None = None
 
     def exceeds(self) -> str:
         """The name of the bound that the run goes beyond, or nothing."""
+        own = usage(self._own, self._limits)
+        self.found_bytes = own.bytes
         return (
             Usage(self.tree.written()).exceeds(self._limits)
-            or usage(self._own, self._limits).exceeds(self._limits)
+            or own.exceeds(self._limits)
+            or self._memory_exceeds()
             or self._shared_exceeds()
         )
+
+    def _memory_exceeds(self) -> str:
+        """The same of what it writes to memory, where the kernel counts no bytes that are written, and names may go.
+
+        What is more there is taken for the run's that works most in the kernel.
+        """
+        if self._untold_before is None:
+            places = {next(iter(self._own)), *filter(None, [self._shared])}
+            self._untold_before = {place: self._untold(place) for place in places if _is_in_memory(place)}
+        grown = (self._untold(place) - before for place, before in self._untold_before.items())
+        return "disk" if any(size > self._limits.disk_bytes for size in grown) and self._works_most() else ""
+
+    def _untold(self, place: Path) -> int:
+        found = 0 if place == self._shared else sum(run.found_bytes for run in self._together | {self})
+        return _taken(place).bytes - found
+
+    def _works_most(self) -> bool:
+        most = max((other.tree.kernel_ticks for other in self._together - {self}), default=0)
+        return self.tree.kernel_ticks >= max(most, _AT_WORK_TICKS)
 
     def _shared_exceeds(self) -> str:
         """The same of what is new in the directory that runs share, if it is taken to be this run's.
@@ -142,8 +167,7 @@ class Disk:
         if name == "disk" and not self._wrote_much() and self.tree.started < _MANY_STARTED:
             self.begin_anew()
             return ""
-        most = max((other.tree.kernel_ticks for other in others), default=0)
-        if not (name == "disk" and self._wrote_much()) and self.tree.kernel_ticks < max(most, _AT_WORK_TICKS):
+        if not (name == "disk" and self._wrote_much()) and not self._works_most():
             return ""
         for other in others:
             other.begin_anew()
@@ -184,6 +208,18 @@ class _Growth:
         """How full the file system will be at least when a bound is exceeded."""
         limits = self._limits
         return Usage(taken.bytes + limits.disk_bytes - found.bytes, taken.files + limits.files - found.files)
+
+
+def _is_in_memory(place: Path) -> bool:
+    """Whether its file system is one of memory: see proc_pid_mountinfo(5)."""
+    with suppress(OSError):
+        device = place.stat().st_dev
+        number = f"{os.major(device)}:{os.minor(device)}"
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            mount, _, system = line.partition(" - ")
+            if mount.split()[2] == number:
+                return system.split()[0] in ("tmpfs", "ramfs")
+    return False
 
 
 def _taken(place: Path) -> Usage:
