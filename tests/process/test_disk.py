@@ -62,9 +62,14 @@ def test_a_folder_into_which_nobody_may_look_hides_nothing(tmp_path: Path, mode:
     assert usage([tmp_path / "run"], LIMITS).files == 3
 
 
+def _never(_: Path) -> bool:
+    return False
+
+
 @pytest.fixture
-def shared() -> Iterator[Path]:
-    """Where nobody else takes or gives back much meanwhile."""
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where nobody else takes or gives back much meanwhile, taken for a disk."""
+    monkeypatch.setattr("mcp_python_executor.process.disk._is_in_memory", _never)
     with TemporaryDirectory(dir="/dev/shm") as directory:
         yield Path(directory)
 

@@ -138,7 +138,7 @@ class Disk:
         What is more there is taken for the run's that works most in the kernel.
         """
         if self._untold_before is None:
-            places = {next(iter(self._own)), *filter(None, [self._shared])}
+            places = {*list(self._own)[:1], *filter(None, [self._shared])}
             self._untold_before = {place: self._untold(place) for place in places if _is_in_memory(place)}
         grown = (self._untold(place) - before for place, before in self._untold_before.items())
         return "disk" if any(size > self._limits.disk_bytes for size in grown) and self._works_most() else ""
